@@ -1,0 +1,20 @@
+/**
+ * ext4-defrag: online defragmentation of ext4.
+ *
+ * {@link check}, {@link plan} and {@link defragment} are async iterables of events; {@link fiemap} and
+ * {@link moveExtents} are the system calls beneath.
+ *
+ * @packageDocumentation
+ */
+export { check, type CheckOptions } from './scan/check.ts';
+export { plan, type PlanTargetsOptions as PlanOptions } from './plan/planTargets.ts';
+export { defragment, type DefragmentOptions } from './move/defragment.ts';
+export type { TargetPath } from './scan/session.ts';
+export { REASONS, type Reason } from './scan/reasons.ts';
+export type * from './report/events.ts';
+export { fiemap, FIEMAP_FLAG_SYNC, type FiemapOptions } from './kernel/fiemap.ts';
+export { moveExtents, type MoveResult } from './kernel/moveExtent.ts';
+export { SystemError } from './kernel/errors.ts';
+export { EXTENT_FLAG, ExtentTable, mergeExtents, type Extent } from './layout/extents.ts';
+export { countFragments } from './layout/fragments.ts';
+export { blocks, bytes, type Blocks, type Bytes } from './layout/units.ts';

@@ -1,0 +1,54 @@
+import { fileURLToPath } from 'node:url';
+import load from 'node-gyp-build';
+
+/**
+ * The addon's functions (native/syscalls.h), each one system call off the event loop. A number is the call's
+ * value or -errno; arrays and buffers come back only on success. Nobody but lib/kernel calls these.
+ */
+export interface Native {
+  openat2(
+    dirFd: number,
+    path: Buffer,
+    flags: number | bigint,
+    mode: number,
+    resolve: number,
+  ): Promise<number>;
+  getdents(fd: number, capacity: number): Promise<Buffer | number>;
+  fiemap(
+    fd: number,
+    start: number | bigint,
+    length: number | bigint,
+    flags: number,
+    limit: number | bigint,
+  ): Promise<BigUint64Array | number>;
+  moveExtents(
+    fd: number,
+    donorFd: number,
+    origStart: number,
+    donorStart: number,
+    blocks: number,
+  ): Promise<[number, number]>;
+  fallocate(fd: number, mode: number, offset: number, length: number): Promise<number>;
+  fadvise(fd: number, offset: number, length: number, advice: number): Promise<number>;
+  readahead(fd: number, offset: number, length: number, step: number): Promise<number>;
+  syncFileRange(fd: number, offset: number, length: number, flags: number): Promise<number>;
+  setSignal(fd: number, signal: number): Promise<number>;
+  setLease(fd: number, type: number): Promise<number>;
+  getLease(fd: number): Promise<number>;
+  getFlags(fd: number): Promise<number>;
+  setFlags(fd: number, flags: number): Promise<number>;
+  statfs(fd: number): Promise<BigUint64Array | number>;
+  cachestat(fd: number, offset: number, length: number): Promise<BigUint64Array | number>;
+  tuneSuperblock(fd: number): Promise<BigUint64Array | number>;
+  /** Sizes, offsets and request numbers as the compiler that built the addon saw them. */
+  layout(): Record<string, number>;
+}
+
+let addon: Native | undefined;
+
+/** The addon, loaded at the first call, so that `--help` and `--version` never pay for it. */
+export function native(): Native {
+  // Two folders up is the package, from lib/kernel as from dist/kernel.
+  addon ??= load(fileURLToPath(new URL('../../', import.meta.url))) as Native;
+  return addon;
+}

@@ -1,0 +1,140 @@
+import type { Blocks, Bytes } from './units.ts';
+import { blocks } from './units.ts';
+
+/** FIEMAP_EXTENT_* of linux/fiemap.h that ext4 sets. */
+export const EXTENT_FLAG = {
+  LAST: 0x0001,
+  UNKNOWN: 0x0002,
+  DELALLOC: 0x0004,
+  ENCODED: 0x0008,
+  NOT_ALIGNED: 0x0100,
+  INLINE: 0x0200,
+  UNWRITTEN: 0x0800,
+  MERGED: 0x1000,
+} as const;
+
+/** One mapping: `length` blocks from `logical` in the file lie from `physical` on the device. */
+export interface Extent {
+  readonly logical: Blocks;
+  readonly physical: Blocks;
+  readonly length: Blocks;
+  /** FIEMAP_EXTENT_*. */
+  readonly flags: number;
+}
+
+/**
+ * A file's extents in logical order, in blocks, as columns: an object per extent would cost a file of a million
+ * extents more memory than its mapping is worth.
+ */
+export class ExtentTable implements Iterable<Extent> {
+  readonly count: number;
+  readonly logical: Float64Array;
+  readonly physical: Float64Array;
+  readonly length: Float64Array;
+  readonly flags: Uint32Array;
+
+  constructor(count: number) {
+    this.count = count;
+    this.logical = new Float64Array(count);
+    this.physical = new Float64Array(count);
+    this.length = new Float64Array(count);
+    this.flags = new Uint32Array(count);
+  }
+
+  /** From the addon's words: logical, physical and length in bytes, then flags, for each extent. */
+  static decode(words: BigUint64Array, blockSize: Bytes): ExtentTable {
+    const table = new ExtentTable(words.length / 4);
+    // Halves of 32 bits divide exactly, and cost a tenth of a BigInt each.
+    const halves = new Uint32Array(words.buffer, words.byteOffset, words.length * 2);
+    const highBlocks = 2 ** 32 / blockSize;
+    const asBlocks = (at: number) => halves[at + 1] * highBlocks + Math.floor(halves[at] / blockSize);
+    for (let i = 0; i < table.count; i++) {
+      const at = i * 8;
+      table.logical[i] = asBlocks(at);
+      table.physical[i] = asBlocks(at + 2);
+      // Only inline data is shorter than a block; it counts as one.
+      table.length[i] = Math.max(1, asBlocks(at + 4));
+      table.flags[i] = halves[at + 6];
+    }
+    return table;
+  }
+
+  static from(extents: Iterable<{ logical: number; physical: number; length: number; flags?: number }>) {
+    const all = [...extents];
+    const table = new ExtentTable(all.length);
+    all.forEach((extent, i) =>
+      table.set(i, extent.logical, extent.physical, extent.length, extent.flags ?? 0),
+    );
+    return table;
+  }
+
+  set(i: number, logical: number, physical: number, length: number, flags: number): void {
+    this.logical[i] = logical;
+    this.physical[i] = physical;
+    this.length[i] = length;
+    this.flags[i] = flags;
+  }
+
+  at(i: number): Extent {
+    return {
+      logical: blocks(this.logical[i]),
+      physical: blocks(this.physical[i]),
+      length: blocks(this.length[i]),
+      flags: this.flags[i],
+    };
+  }
+
+  *[Symbol.iterator](): Iterator<Extent> {
+    for (let i = 0; i < this.count; i++) yield this.at(i);
+  }
+
+  /** The logical block after the last mapped one. */
+  get end(): Blocks {
+    return blocks(this.count === 0 ? 0 : this.logical[this.count - 1] + this.length[this.count - 1]);
+  }
+
+  /** Blocks mapped, holes not counted. */
+  get blocks(): Blocks {
+    let sum = 0;
+    for (let i = 0; i < this.count; i++) sum += this.length[i];
+    return blocks(sum);
+  }
+}
+
+const PLACELESS = EXTENT_FLAG.DELALLOC | EXTENT_FLAG.INLINE;
+
+/**
+ * Extents that lie end to end made one, and those without a place on the device (delayed allocation, inline
+ * data) left out. What FIEMAP reports depends on the kernel's extent-status cache, so nothing is counted
+ * before this. A written and an unwritten extent stay two. One pass.
+ */
+export function mergeExtents(extents: ExtentTable): ExtentTable {
+  const merged = new ExtentTable(extents.count);
+  let count = 0;
+  for (let i = 0; i < extents.count; i++) {
+    const flags = extents.flags[i];
+    if (flags & PLACELESS) continue;
+    const last = count - 1;
+    const joins =
+      count > 0 &&
+      merged.logical[last] + merged.length[last] === extents.logical[i] &&
+      merged.physical[last] + merged.length[last] === extents.physical[i] &&
+      ((merged.flags[last] ^ flags) & EXTENT_FLAG.UNWRITTEN) === 0;
+    if (joins) {
+      merged.length[last] += extents.length[i];
+      merged.flags[last] |= flags;
+    } else {
+      merged.set(count++, extents.logical[i], extents.physical[i], extents.length[i], flags);
+    }
+  }
+  return shorten(merged, count);
+}
+
+function shorten(table: ExtentTable, count: number): ExtentTable {
+  if (count === table.count) return table;
+  const short = new ExtentTable(count);
+  for (const column of ['logical', 'physical', 'length', 'flags'] as const) {
+    short[column].set(table[column].subarray(0, count));
+  }
+  return short;
+}

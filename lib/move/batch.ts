@@ -1,0 +1,259 @@
+import { atLeast } from '../ext4/safety.ts';
+import { isSystemFailure } from '../kernel/errors.ts';
+import { fiemap } from '../kernel/fiemap.ts';
+import { closeFd } from '../kernel/handle.ts';
+import { mergeExtents } from '../layout/extents.ts';
+import { countFragments } from '../layout/fragments.ts';
+import { blocks, toBlocks, type Blocks, type Bytes } from '../layout/units.ts';
+import { DonorStock, spendableBlocks } from '../place/donors.ts';
+import { place } from '../place/place.ts';
+import { clip, limitPlan, planFile, type FilePlan, type PlanOptions } from '../plan/plan.ts';
+import type { Filesystem } from '../scan/filesystem.ts';
+import type { Reason } from '../scan/reasons.ts';
+import { openForMove, openParent, reasonOf, type ScannedFile } from '../scan/scan.ts';
+import type { Barrier } from './barrier.ts';
+import { undo } from './exchange.ts';
+import { Leases } from './lease.ts';
+import { exchangeAll, type MovingFile } from './pipeline.ts';
+
+/** A file to be moved, and what earlier rounds did to it: a file that does not fit beside itself takes several. */
+export interface Candidate {
+  readonly file: ScannedFile;
+  readonly earlier?:
+    { readonly fragmentsBefore: number; readonly fragmentsAfter: number; readonly moved: Blocks } | undefined;
+}
+
+export interface BatchContext {
+  readonly filesystem: Filesystem;
+  /** A directory on the filesystem where donors are made when the files' own directory cannot be used. */
+  readonly dirFd: number;
+  readonly pageSize: Bytes;
+  readonly barrier: Barrier;
+  readonly planOptions: PlanOptions;
+  /** Leave files alone that others have open. */
+  readonly exclusive: boolean;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** What became of a candidate, or how far its batch is. */
+export type Outcome =
+  | { readonly kind: 'skip'; readonly file: ScannedFile; readonly reason: Reason }
+  | { readonly kind: 'failed'; readonly file: ScannedFile; readonly error: Error; readonly moved: Blocks }
+  | {
+      readonly kind: 'defragmented';
+      readonly file: ScannedFile;
+      readonly fragmentsBefore: number;
+      readonly fragmentsAfter: number;
+      readonly moved: Blocks;
+      readonly incomplete: Reason | undefined;
+    }
+  /** To be tried again in the next batch, with what this one did. */
+  | { readonly kind: 'again'; readonly candidate: Candidate }
+  | { readonly kind: 'moving'; readonly path: Buffer; readonly moved: Blocks };
+
+interface Job extends MovingFile {
+  readonly candidate: Candidate;
+  readonly plan: FilePlan;
+  segments: MovingFile['segments'];
+  /** Fragments of the whole layout, blocks behind the end of the file included. */
+  readonly fragmentsBefore: number;
+  readonly sizeBlocks: Blocks;
+  /** The plan was cut to what fits beside the reserve. */
+  readonly cut: boolean;
+}
+
+/**
+ * Moves a batch of files: they share donors, one pipeline and one barrier, and each is judged alone by its layout
+ * after the barrier. Whatever goes wrong with one leaves the others be; whatever ends the batch, every exchange is
+ * committed before a donor or a lease is let go.
+ */
+export async function* moveBatch(
+  candidates: readonly Candidate[],
+  context: BatchContext,
+): AsyncGenerator<Outcome, void, void> {
+  const { filesystem, barrier } = context;
+  const jobs: Job[] = [];
+  const nearFd = candidates.length === 0 ? undefined : await openParent(candidates[0].file);
+  const stock = new DonorStock([nearFd ?? context.dirFd, context.dirFd], filesystem.blockSize);
+  using leases = new Leases();
+  let exchanging = false;
+  try {
+    yield* openAll(candidates, context, leases, jobs);
+    const placed = await placeAll(jobs, stock, context);
+    for (const { job, reason } of placed.refused) yield leftAlone(job, reason);
+    exchanging = placed.jobs.length > 0;
+    let before = 0;
+    for await (const file of exchangeAll(placed.jobs, { ...context, ...kernelTraits(context), leases })) {
+      const moved = placed.jobs.reduce((sum, job) => sum + job.moved, 0);
+      yield { kind: 'moving', path: file.path, moved: blocks(moved - before) };
+      before = moved;
+    }
+    await barrier.commit();
+    for (const job of placed.jobs) yield await judge(job, context);
+    exchanging = false;
+  } finally {
+    if (exchanging) await barrier.commit();
+    for (const job of jobs) {
+      await leases.drop(job.fd);
+      await closeFd(job.fd);
+    }
+    await stock.close();
+    if (nearFd !== undefined) await closeFd(nearFd);
+  }
+}
+
+function kernelTraits({ filesystem: { blockSize, kernel } }: BatchContext) {
+  return { blockSize, dropFolios: atLeast(kernel, 6, 16) && !atLeast(kernel, 6, 19) };
+}
+
+/** Opens and plans the candidates anew: what the scan saw may be long ago. */
+async function* openAll(
+  candidates: readonly Candidate[],
+  context: BatchContext,
+  leases: Leases,
+  jobs: Job[],
+): AsyncGenerator<Outcome, void, void> {
+  let budget: number = await spendableBlocks(context.dirFd);
+  for (const candidate of candidates) {
+    const job = await openOne(candidate, context, leases, budget, jobs.length === 0);
+    if ('fd' in job) {
+      jobs.push(job);
+      budget -= job.plan.blocks;
+    } else {
+      yield job;
+    }
+  }
+}
+
+async function openOne(
+  candidate: Candidate,
+  context: BatchContext,
+  leases: Leases,
+  budget: number,
+  first: boolean,
+): Promise<Job | Outcome> {
+  const { file } = candidate;
+  const { blockSize } = context.filesystem;
+  let fd: number | undefined;
+  try {
+    const opened = await openForMove(file);
+    if (typeof opened === 'string') return leftAlone({ candidate }, opened);
+    fd = opened.fd;
+    const sizeBlocks = toBlocks(opened.size, blockSize);
+    const planned = planFile(opened.extents, sizeBlocks, context.planOptions);
+    let plan = planned;
+    if (typeof plan !== 'string' && plan.blocks > budget) {
+      // Not alone in the batch: the next one has room for it, or it comes first there.
+      if (!first) return { kind: 'again', candidate };
+      plan = limitPlan(plan, blocks(budget)) ?? 'no-space';
+    }
+    if (typeof plan === 'string') return leftAlone({ candidate }, plan);
+    if (!(await leases.take(fd)) && context.exclusive) return leftAlone({ candidate }, 'open-elsewhere');
+    const job: Job = {
+      candidate,
+      path: file.path,
+      fd,
+      plan,
+      segments: [],
+      sizeBlocks,
+      fragmentsBefore: countFragments(opened.extents),
+      cut: plan !== planned,
+      moved: 0,
+      error: undefined,
+      writeFailed: false,
+    };
+    fd = undefined;
+    return job;
+  } catch (error) {
+    const reason = reasonOf(error);
+    if (reason !== undefined) return leftAlone({ candidate }, reason);
+    if (!isSystemFailure(error)) throw error;
+    return { kind: 'failed', file, error, moved: movedEarlier(candidate) };
+  } finally {
+    if (fd !== undefined) {
+      await leases.drop(fd);
+      await closeFd(fd);
+    }
+  }
+}
+
+async function placeAll(jobs: readonly Job[], stock: DonorStock, { filesystem, pageSize }: BatchContext) {
+  if (jobs.length === 0) return { jobs: [], refused: [] };
+  const blocksPerPage = Math.max(1, pageSize / filesystem.blockSize);
+  const placements = await place(
+    jobs.map((job) => job.plan),
+    stock,
+    blocksPerPage,
+  );
+  const refused: { job: Job; reason: Reason }[] = [];
+  const placed = jobs.filter((job, i) => {
+    const placement = placements[i];
+    if (typeof placement === 'string') refused.push({ job, reason: placement });
+    else job.segments = placement;
+    return typeof placement !== 'string';
+  });
+  return { jobs: placed, refused };
+}
+
+/** Looks at a file's layout after the barrier and, if it is no better than before, puts it back. */
+async function judge(job: Job, context: BatchContext): Promise<Outcome> {
+  const { file, earlier } = job.candidate;
+  try {
+    let layout = await layoutOf(job, context);
+    const improved = countFragments(clip(layout, job.sizeBlocks)) < job.plan.fragmentsBefore;
+    if ((!improved && job.moved > 0) || job.writeFailed) {
+      for (const segment of job.segments) await undo(job.fd, segment, context.filesystem.blockSize);
+      await context.barrier.commit();
+      layout = await layoutOf(job, context);
+    }
+    if (job.error !== undefined && job.error.code !== 'EBUSY') return failure(job, job.error);
+    if (!improved) return leftAlone(job, notImproved(job, context));
+    const moved = blocks(job.moved + movedEarlier(job.candidate));
+    const fragmentsBefore = earlier?.fragmentsBefore ?? job.fragmentsBefore;
+    const fragmentsAfter = countFragments(layout);
+    if (job.cut && job.error === undefined && !context.signal?.aborted) {
+      return { kind: 'again', candidate: { file, earlier: { fragmentsBefore, fragmentsAfter, moved } } };
+    }
+    return {
+      kind: 'defragmented',
+      file,
+      fragmentsBefore,
+      fragmentsAfter,
+      moved,
+      incomplete: job.error !== undefined ? 'busy' : undefined,
+    };
+  } catch (error) {
+    if (!isSystemFailure(error)) throw error;
+    return failure(job, error);
+  }
+}
+
+function notImproved(job: Job, context: BatchContext): Reason {
+  if (job.error !== undefined) return 'busy';
+  return job.moved === 0 && context.signal?.aborted ? 'interrupted' : 'not-improved';
+}
+
+async function layoutOf({ fd }: Job, { filesystem }: BatchContext) {
+  return mergeExtents(await fiemap(fd, filesystem.blockSize));
+}
+
+const movedEarlier = ({ earlier }: Candidate): Blocks => earlier?.moved ?? blocks(0);
+
+const failure = (job: Job, error: Error): Outcome => ({
+  kind: 'failed',
+  file: job.candidate.file,
+  error,
+  moved: blocks(job.moved + movedEarlier(job.candidate)),
+});
+
+/** A file that this round did not move: left as it was, unless an earlier round improved it. */
+function leftAlone({ candidate }: Pick<Job, 'candidate'>, reason: Reason): Outcome {
+  const { file, earlier } = candidate;
+  if (earlier === undefined) return { kind: 'skip', file, reason };
+  return {
+    kind: 'defragmented',
+    file,
+    ...earlier,
+    incomplete: reason,
+  };
+}

@@ -1,0 +1,208 @@
+import { refusal, type SafetyOverrides } from '../ext4/safety.ts';
+import { pageSize } from '../kernel/page.ts';
+import { countFragments } from '../layout/fragments.ts';
+import { blocks, bytes, toBlocks, toBytes, type Bytes } from '../layout/units.ts';
+import { planFile } from '../plan/plan.ts';
+import { named, type DefragEvent } from '../report/events.ts';
+import { UnsupportedTarget, type Filesystem } from '../scan/filesystem.ts';
+import { Scanner } from '../scan/scan.ts';
+import { eachTarget, planOptionsFor, Tally, type CommonOptions, type TargetPath } from '../scan/session.ts';
+import type { Target } from '../scan/targets.ts';
+import { Barrier } from './barrier.ts';
+import { moveBatch, type BatchContext, type Candidate, type Outcome } from './batch.ts';
+import { probe } from './probe.ts';
+
+export interface DefragmentOptions extends CommonOptions, Partial<SafetyOverrides> {
+  /** Leave files alone that another process has open: the only way to leave no window between move and commit. */
+  readonly exclusive?: boolean | undefined;
+}
+
+const MiB = 1024 * 1024;
+
+/** Files that share donors and a barrier: enough that the commit is not felt, few enough to hold open. */
+const BATCH = { bytes: 64 * MiB, files: 128 };
+
+/**
+ * Defragments files, directories, mount points or devices of mounted ext4 filesystems, which stay in use meanwhile.
+ * Content, size, times, modes and attributes of the files do not change. Nothing is done that the consumer does not
+ * ask for with the next step of the iteration; leaving the loop or aborting the signal ends it after the chunk in
+ * hand, everything committed. The last event is the summary.
+ */
+export async function* defragment(
+  targets: Iterable<TargetPath>,
+  options: DefragmentOptions = {},
+): AsyncGenerator<DefragEvent, void, void> {
+  const run = new Run(options);
+  yield* eachTarget(targets, options, run.tally, (target) => run.target(target));
+  yield run.summary();
+}
+
+class Run {
+  readonly tally = new Tally();
+  readonly #options: DefragmentOptions;
+  readonly #scanner: Scanner;
+  readonly #sum = { defragmented: 0, fragmentsBefore: 0, fragmentsAfter: 0, bytesMoved: 0 };
+  #bytesPlanned = 0;
+
+  constructor(options: DefragmentOptions) {
+    this.#options = options;
+    this.#scanner = new Scanner(options);
+  }
+
+  async *target(target: Target): AsyncGenerator<DefragEvent, void, void> {
+    const { filesystem, dirFd } = target;
+    const page = await pageSize();
+    await this.#refuseUnsafe(filesystem, dirFd, page);
+    const barrier = await Barrier.open(dirFd, filesystem.kernel);
+    try {
+      yield* this.#files(target, {
+        filesystem,
+        dirFd,
+        pageSize: page,
+        barrier,
+        planOptions: planOptionsFor(target, this.#options),
+        exclusive: this.#options.exclusive ?? false,
+        signal: this.#options.signal,
+      });
+    } finally {
+      await barrier.close();
+    }
+  }
+
+  async #refuseUnsafe(filesystem: Filesystem, dirFd: number, page: Bytes): Promise<void> {
+    const overrides = {
+      allowFastCommit: this.#options.allowFastCommit ?? false,
+      allowNoJournal: this.#options.allowNoJournal ?? false,
+    };
+    // What the superblock tells is refused before anything is written; what only trying tells, after the trial.
+    const known = { ...filesystem, fastCommit: filesystem.features === undefined ? false : undefined };
+    const before = refusal(known, overrides);
+    if (before !== undefined) throw new UnsupportedTarget(before);
+    const tried = await probe(filesystem, dirFd, page);
+    const after = refusal({ ...filesystem, ...tried }, overrides);
+    if (after !== undefined) throw new UnsupportedTarget(after);
+  }
+
+  async *#files(target: Target, context: BatchContext): AsyncGenerator<DefragEvent, void, void> {
+    const { blockSize } = context.filesystem;
+    let batch: Candidate[] = [];
+    let batchBytes = 0;
+    for await (const item of this.#scanner.scan(target)) {
+      if (item.kind === 'skip') {
+        yield this.tally.skip(item.path, item.reason);
+        continue;
+      }
+      if (item.kind === 'failed') {
+        yield this.tally.fail(item.path, item.error);
+        continue;
+      }
+      this.tally.files++;
+      const planned =
+        item.immovable ?? planFile(item.extents, toBlocks(item.size, blockSize), context.planOptions);
+      if (typeof planned === 'string') {
+        this.#count(countFragments(item.extents));
+        yield this.tally.skip(item.path, planned);
+        continue;
+      }
+      const size = toBytes(planned.blocks, blockSize);
+      this.#bytesPlanned += size;
+      // A large file does not make small ones wait for it, nor them for its barrier.
+      if (batch.length > 0 && batchBytes + size > BATCH.bytes) {
+        yield* this.#move(batch, context);
+        batch = [];
+        batchBytes = 0;
+      }
+      batch.push({ file: item });
+      batchBytes += size;
+      if (batch.length >= BATCH.files) {
+        yield* this.#move(batch, context);
+        batch = [];
+        batchBytes = 0;
+      }
+    }
+    yield* this.#move(batch, context);
+  }
+
+  async *#move(
+    candidates: readonly Candidate[],
+    context: BatchContext,
+  ): AsyncGenerator<DefragEvent, void, void> {
+    let queue = candidates;
+    while (queue.length > 0) {
+      const again: Candidate[] = [];
+      if (this.#options.signal?.aborted) {
+        for (const { file } of queue)
+          yield* this.#report({ kind: 'skip', file, reason: 'interrupted' }, context);
+        return;
+      }
+      for await (const outcome of moveBatch(queue, context)) {
+        if (outcome.kind === 'again') again.push(outcome.candidate);
+        else yield* this.#report(outcome, context);
+      }
+      queue = again;
+    }
+  }
+
+  *#report(outcome: Exclude<Outcome, { kind: 'again' }>, context: BatchContext): Iterable<DefragEvent> {
+    const asBytes = (count: number) => toBytes(blocks(count), context.filesystem.blockSize);
+    if (outcome.kind === 'moving') {
+      this.#sum.bytesMoved += asBytes(outcome.moved);
+      yield this.#progress(outcome.path);
+      return;
+    }
+    const { file } = outcome;
+    if (outcome.kind === 'defragmented') {
+      const { fragmentsBefore, fragmentsAfter, incomplete } = outcome;
+      this.#sum.defragmented++;
+      this.#count(fragmentsBefore, fragmentsAfter);
+      yield {
+        type: 'defragmented',
+        ...named(file.path),
+        inode: file.inode,
+        fragmentsBefore,
+        fragmentsAfter,
+        bytesMoved: asBytes(outcome.moved),
+        ...(incomplete && { incomplete }),
+      };
+      return;
+    }
+    this.#count(countFragments(file.extents));
+    yield outcome.kind === 'skip'
+      ? this.tally.skip(file.path, outcome.reason)
+      : this.tally.fail(file.path, outcome.error);
+  }
+
+  #count(before: number, after = before): void {
+    this.#sum.fragmentsBefore += before;
+    this.#sum.fragmentsAfter += after;
+  }
+
+  #progress(path: Buffer): DefragEvent {
+    return {
+      type: 'progress',
+      ...named(path),
+      files: this.tally.files,
+      bytesMoved: bytes(this.#sum.bytesMoved),
+      bytesPlanned: this.#bytesPlanned,
+      seconds: this.tally.seconds,
+    };
+  }
+
+  summary(): DefragEvent {
+    const { tally } = this;
+    return {
+      type: 'summary',
+      command: 'defrag',
+      files: tally.files,
+      defragmented: this.#sum.defragmented,
+      skipped: tally.skipped,
+      failed: tally.failed,
+      unsupported: tally.unsupported,
+      fragmentsBefore: this.#sum.fragmentsBefore,
+      fragmentsAfter: this.#sum.fragmentsAfter,
+      bytesMoved: this.#sum.bytesMoved,
+      interrupted: this.#options.signal?.aborted ?? false,
+      seconds: tally.seconds,
+    };
+  }
+}

@@ -1,0 +1,112 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { SYNC_RANGE, syncFileRange } from '../kernel/cache.ts';
+import type { SystemError } from '../kernel/errors.ts';
+import { fiemap } from '../kernel/fiemap.ts';
+import { statFd } from '../kernel/handle.ts';
+import { moveExtents } from '../kernel/moveExtent.ts';
+import { EXTENT_FLAG } from '../layout/extents.ts';
+import { blocks, toBlocks, toBytes, bytes, type Blocks, type Bytes } from '../layout/units.ts';
+import type { Segment } from '../place/assign.ts';
+
+/** How often a range whose pages are busy, or that moved only in part, is tried again. */
+const TRIES = 6;
+
+export interface ExchangeResult {
+  /** Blocks that changed places. */
+  readonly moved: Blocks;
+  /** Why the rest of the range did not move: somebody holds its pages, or the system failed. */
+  readonly error: SystemError | undefined;
+}
+
+/**
+ * Exchanges a segment with its donor blocks, however many calls that takes. After a short or failed call the layout
+ * itself says what is left: `moved_len` cannot be trusted on every kernel, and exchanging a block twice would put it
+ * back.
+ */
+export async function exchange(fd: number, segment: Segment, blockSize: Bytes): Promise<ExchangeResult> {
+  let left: readonly Segment[] = [segment];
+  let moved = 0;
+  let error: SystemError | undefined;
+  for (let attempt = 0; attempt < TRIES && left.length > 0; attempt++) {
+    if (attempt > 0) await giveWay(fd, left, blockSize, attempt);
+    error = undefined;
+    for (const part of left) {
+      const result = await moveExtents(fd, part.donorFd, part.logical, part.donor, part.length);
+      moved += result.moved;
+      error = result.error ?? error;
+      if (result.error !== undefined) break;
+    }
+    if (error === undefined && moved >= segment.length) break;
+    if (error !== undefined && !isTransient(error)) {
+      return { moved: blocks(moved), error: (await endedBefore(fd, left[0], blockSize)) ? undefined : error };
+    }
+    left = await notYetThere(fd, segment, blockSize);
+    if (left.length === 0) error = undefined;
+  }
+  return { moved: blocks(moved), error };
+}
+
+/** EBUSY: dirty or pinned pages. ENODATA: nothing mapped from here on; the layout says whether that is all. */
+const isTransient = (error: SystemError): boolean =>
+  error.code === 'EBUSY' || error.code === 'ENODATA' || error.code === 'EAGAIN' || error.code === 'EINTR';
+
+/** The kernel says EINVAL for a start behind the end of the file: somebody truncated it, and nothing is left to do. */
+async function endedBefore(fd: number, segment: Segment, blockSize: Bytes): Promise<boolean> {
+  const { size } = await statFd(fd);
+  return toBlocks(bytes(Number(size)), blockSize) <= segment.logical;
+}
+
+async function giveWay(fd: number, parts: readonly Segment[], blockSize: Bytes, attempt: number) {
+  for (const part of parts) {
+    // What is dirty now would be busy again.
+    await syncFileRange(
+      fd,
+      toBytes(part.logical, blockSize),
+      toBytes(part.length, blockSize),
+      SYNC_RANGE.ALL,
+    );
+  }
+  await sleep(5 * 2 ** attempt);
+}
+
+/** The parts of a segment that do not lie at their new place, holes and delayed allocations left out. */
+export function notYetThere(fd: number, segment: Segment, blockSize: Bytes): Promise<Segment[]> {
+  return partsWhere(fd, segment, blockSize, (atNewPlace) => !atNewPlace);
+}
+
+/** Puts a segment back where it was, as far as it is at its new place. Possible while the donor lives. */
+export async function undo(fd: number, segment: Segment, blockSize: Bytes): Promise<void> {
+  for (let attempt = 0; attempt < TRIES; attempt++) {
+    const parts = await partsWhere(fd, segment, blockSize, (atNewPlace) => atNewPlace);
+    if (parts.length === 0) return;
+    if (attempt > 0) await giveWay(fd, parts, blockSize, attempt);
+    for (const part of parts) await moveExtents(fd, part.donorFd, part.logical, part.donor, part.length);
+  }
+}
+
+async function partsWhere(
+  fd: number,
+  segment: Segment,
+  blockSize: Bytes,
+  wanted: (atNewPlace: boolean) => boolean,
+): Promise<Segment[]> {
+  const range = { start: toBytes(segment.logical, blockSize), length: toBytes(segment.length, blockSize) };
+  const parts: Segment[] = [];
+  for (const extent of await fiemap(fd, blockSize, range)) {
+    // FIEMAP answers whole extents, also the parts of them outside the range.
+    const start = Math.max(extent.logical, segment.logical);
+    const end = Math.min(extent.logical + extent.length, segment.logical + segment.length);
+    if (start >= end || extent.flags & EXTENT_FLAG.DELALLOC) continue;
+    const offset = start - segment.logical;
+    const physical = extent.physical + (start - extent.logical);
+    if (!wanted(physical === segment.physical + offset)) continue;
+    parts.push({
+      donorFd: segment.donorFd,
+      logical: blocks(start),
+      donor: blocks(segment.donor + offset),
+      physical: blocks(segment.physical + offset),
+      length: blocks(end - start),
+    });
+  }
+  return parts;
+}

@@ -1,0 +1,143 @@
+import type { FilePlan, Range, Relocation } from '../plan/plan.ts';
+import { blocks, type Blocks } from '../layout/units.ts';
+
+/** A contiguous run of a donor file's blocks. */
+export interface Run {
+  readonly donorFd: number;
+  /** Logical block in the donor. */
+  readonly start: Blocks;
+  readonly physical: Blocks;
+  readonly length: Blocks;
+}
+
+/** A mapped stretch of a file, and the donor blocks it is exchanged with. */
+export interface Segment extends Relocation {
+  readonly donorFd: number;
+  /** Logical block in the donor. */
+  readonly donor: Blocks;
+}
+
+/** Donor runs to take from, shortest first. */
+export class RunPool {
+  readonly #runs: Run[];
+
+  constructor(runs: Iterable<Run>) {
+    this.#runs = [...runs].sort((a, b) => a.length - b.length);
+  }
+
+  /** Removes and answers the shortest run of at least that length, else the longest there is. */
+  take(least: number): Run | undefined {
+    const at = this.#firstAtLeast(least);
+    return at < this.#runs.length ? this.#runs.splice(at, 1)[0] : this.#runs.pop();
+  }
+
+  /** Puts what is left of a run back. */
+  give(run: Run): void {
+    if (run.length > 0) this.#runs.splice(this.#firstAtLeast(run.length), 0, run);
+  }
+
+  #firstAtLeast(length: number): number {
+    let low = 0;
+    let high = this.#runs.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#runs[middle].length < length) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
+
+/** Holes up to this long are left open in the donor too where blocks are smaller than pages. */
+const MIRRORED_HOLE = 64;
+
+/**
+ * How many donor blocks to leave between two stretches that a hole parts. EXT4_IOC_MOVE_EXT wants both offsets
+ * congruent modulo the page. With a block a page the hole vanishes; with smaller blocks a short hole is mirrored,
+ * which keeps the run unbroken, and of a long one the remainder is left.
+ */
+const gapFor = (hole: number, blocksPerPage: number): number =>
+  blocksPerPage === 1 ? 0 : hole <= MIRRORED_HOLE ? hole : hole % blocksPerPage;
+
+/** Lays fragments `[first, end)` out along a run from its beginning, as far as they fit. */
+function layOut(plan: FilePlan, first: number, end: number, run: Run, blocksPerPage: number) {
+  const { extents, starts } = plan;
+  const origin = extents.logical[starts[first]];
+  let used = (((origin - run.start) % blocksPerPage) + blocksPerPage) % blocksPerPage;
+  const segments: Segment[] = [];
+  let fragment = first;
+  let logicalEnd = origin;
+  for (; fragment < end; fragment++) {
+    const fitted = { used, count: segments.length, last: segments.at(-1) };
+    for (let i = starts[fragment]; i < starts[fragment + 1]; i++) {
+      const logical = extents.logical[i];
+      const length = extents.length[i];
+      const hole = logical - logicalEnd;
+      used += gapFor(hole, blocksPerPage);
+      const last = segments.at(-1);
+      if (hole === 0 && last !== undefined) {
+        segments[segments.length - 1] = { ...last, length: blocks(last.length + length) };
+      } else {
+        segments.push({
+          donorFd: run.donorFd,
+          logical: blocks(logical),
+          donor: blocks(run.start + used),
+          physical: blocks(run.physical + used),
+          length: blocks(length),
+        });
+      }
+      used += length;
+      logicalEnd = logical + length;
+    }
+    if (used > run.length) {
+      // This fragment does not fit: take it back.
+      segments.length = fitted.count;
+      if (fitted.last !== undefined) segments[fitted.count - 1] = fitted.last;
+      used = fitted.used;
+      break;
+    }
+  }
+  return { segments, used, fragments: fragment - first };
+}
+
+/** Donor blocks that a range needs at most, wherever its run begins. */
+export function demand(plan: FilePlan, range: Range, blocksPerPage: number): Blocks {
+  if (blocksPerPage === 1) return range.blocks;
+  const run: Run = { donorFd: -1, start: blocks(0), physical: blocks(0), length: blocks(Infinity) };
+  const { used } = layOut(plan, range.firstFragment, range.endFragment, run, blocksPerPage);
+  return blocks(used + blocksPerPage - 1);
+}
+
+/**
+ * Gives each range of a plan a place in the pool: one run for the whole where one is long enough; else the longest
+ * runs in turn, each for as many whole fragments as it holds. A run that would hold fewer than two fragments is not
+ * used and the fragment stays where it is, so a file never comes out worse.
+ */
+export function assign(plan: FilePlan, pool: RunPool, blocksPerPage: number): Segment[] {
+  const segments: Segment[] = [];
+  for (const range of plan.ranges) {
+    let need: number = demand(plan, range, blocksPerPage);
+    for (let first = range.firstFragment; first < range.endFragment;) {
+      const run = pool.take(need);
+      if (run === undefined) return segments;
+      const laid = layOut(plan, first, range.endFragment, run, blocksPerPage);
+      if (laid.fragments < 2) {
+        pool.give(run);
+        first++;
+        continue;
+      }
+      segments.push(...laid.segments);
+      pool.give(rest(run, laid.used));
+      first += laid.fragments;
+      need = Math.max(1, need - laid.used);
+    }
+  }
+  return segments;
+}
+
+const rest = (run: Run, used: number): Run => ({
+  donorFd: run.donorFd,
+  start: blocks(run.start + used),
+  physical: blocks(run.physical + used),
+  length: blocks(run.length - used),
+});

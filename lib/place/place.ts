@@ -1,0 +1,73 @@
+import { fragmentsAfter, type FilePlan } from '../plan/plan.ts';
+import { blocks } from '../layout/units.ts';
+import type { Reason } from '../scan/reasons.ts';
+import { assign, demand, RunPool, type Segment } from './assign.ts';
+import type { DonorStock } from './donors.ts';
+
+/** Where a file goes, or why nowhere. */
+export type Placement = readonly Segment[] | Reason;
+
+/** Ranges that get a donor of their own when one donor for all came out in pieces. */
+const MOST_OWN_DONORS = 64;
+const ROUNDS_OF_OWN_DONORS = 3;
+
+/**
+ * Finds places for the plans of a batch. What was allocated and does not do is held while the next step is tried,
+ * so that the allocator cannot answer with the same holes again: first one donor for all; then one of a rounded
+ * size; then, for the ranges still in pieces, donors of their own, several times. It stops at the first step that
+ * leaves no range in pieces, or when free space reaches its reserve.
+ */
+export async function place(
+  plans: readonly FilePlan[],
+  stock: DonorStock,
+  blocksPerPage: number,
+): Promise<Placement[]> {
+  const needs = plans.flatMap((plan) => plan.ranges.map((range) => demand(plan, range, blocksPerPage)));
+  const all = blocks(needs.reduce((sum, need) => sum + need, 0));
+  let proposal: Proposal | undefined;
+  let spaceLeft = true;
+  const improve = async (allocate: () => Promise<boolean>) => {
+    if (!spaceLeft || proposal?.perfect) return;
+    spaceLeft = await allocate();
+    if (spaceLeft) proposal = propose(plans, stock, blocksPerPage);
+  };
+
+  await improve(() => stock.add(all, false));
+  if (proposal === undefined) return plans.map(() => 'no-space');
+  await improve(() => stock.add(all, true));
+  // Reaching the reserve with the rounded size says nothing about the smaller requests.
+  spaceLeft = true;
+  for (let round = 0; round < ROUNDS_OF_OWN_DONORS; round++) {
+    await improve(async () => {
+      const { broken } = proposal as Proposal;
+      const ranges = broken.flatMap((plan) => plan.ranges.map((range) => demand(plan, range, blocksPerPage)));
+      for (const need of ranges.sort((a, b) => b - a).slice(0, MOST_OWN_DONORS)) {
+        if (!(await stock.add(need, true)) && !(await stock.add(need, false))) return false;
+      }
+      return true;
+    });
+  }
+  await stock.keepOnly(
+    new Set(proposal.placements.flatMap((p) => (typeof p === 'string' ? [] : p.map((s) => s.donorFd)))),
+  );
+  return proposal.placements;
+}
+
+interface Proposal {
+  readonly placements: Placement[];
+  /** The plans that did not get every range in one piece. */
+  readonly broken: readonly FilePlan[];
+  readonly perfect: boolean;
+}
+
+function propose(plans: readonly FilePlan[], stock: DonorStock, blocksPerPage: number): Proposal {
+  const pool = new RunPool(stock.runs());
+  const broken: FilePlan[] = [];
+  const placements = plans.map((plan): Placement => {
+    const segments = assign(plan, pool, blocksPerPage);
+    const after = fragmentsAfter(plan.extents, segments);
+    if (after > plan.fragmentsAfter) broken.push(plan);
+    return after < plan.fragmentsBefore ? segments : 'no-better-place';
+  });
+  return { placements, broken, perfect: broken.length === 0 };
+}

@@ -1,0 +1,178 @@
+import { EXTENT_FLAG, ExtentTable, mergeExtents } from '../layout/extents.ts';
+import { countFragments, fragmentLengths, fragmentStarts, idealFragments } from '../layout/fragments.ts';
+import { blocks, type Blocks } from '../layout/units.ts';
+import type { Reason } from '../scan/reasons.ts';
+
+/** What a plan is made for. */
+export interface PlanOptions {
+  /** Fragments at least this long stay where they are; Infinity moves the whole file into one. */
+  readonly fragmentBlocks: number;
+  /** The longest contiguous run that the filesystem's geometry allows. */
+  readonly longestRun: Blocks;
+}
+
+/** A run of consecutive fragments that become one. */
+export interface Range {
+  /** Fragment numbers, the end not included. */
+  readonly firstFragment: number;
+  readonly endFragment: number;
+  /** Mapped blocks to move. */
+  readonly blocks: Blocks;
+}
+
+/** What is to be moved in a file, over its layout at that moment. */
+export interface FilePlan {
+  /** The merged layout up to the end of the file: blocks preallocated behind it cannot be exchanged. */
+  readonly extents: ExtentTable;
+  /** As {@link fragmentStarts} of `extents`. */
+  readonly starts: Uint32Array;
+  /** In logical order. */
+  readonly ranges: readonly Range[];
+  readonly blocks: Blocks;
+  readonly fragmentsBefore: number;
+  /** When every range finds a contiguous place. */
+  readonly fragmentsAfter: number;
+}
+
+/**
+ * Chooses the ranges of a file that are worth moving, or says why none is.
+ *
+ * A fragment costs as much as writing `2 * fragmentBlocks`, which makes two neighbours that are both shorter than
+ * `fragmentBlocks` always worth joining, a lone short one never worth moving, and a longer neighbour worth pulling
+ * in exactly when it is short enough for the fragments that disappear. The cheapest set of ranges is found by
+ * dynamic programming over "stays" and "moves", in one pass over the fragments.
+ *
+ * @param merged the file's merged extents
+ * @param sizeBlocks the file's size, a begun block counting whole
+ */
+export function planFile(merged: ExtentTable, sizeBlocks: Blocks, options: PlanOptions): FilePlan | Reason {
+  const extents = clip(merged, sizeBlocks);
+  if (extents.count === 0) return 'no-blocks';
+  const mapped = extents.blocks;
+  const starts = fragmentStarts(extents);
+  const fragmentsBefore = starts.length - 1;
+  if (mapped === 1) return 'one-block';
+  if (fragmentsBefore <= idealFragments(mapped, options.longestRun)) return 'already-contiguous';
+  const lengths = fragmentLengths(extents, starts);
+  const ranges = options.fragmentBlocks === Infinity ? [whole(lengths)] : cheapestRanges(lengths, options);
+  if (ranges.length === 0) return 'large-fragments';
+  return withRanges({ extents, starts, fragmentsBefore }, ranges);
+}
+
+function withRanges(
+  layout: Pick<FilePlan, 'extents' | 'starts' | 'fragmentsBefore'>,
+  ranges: readonly Range[],
+): FilePlan {
+  const { extents, starts, fragmentsBefore } = layout;
+  const joined = ranges.reduce((sum, range) => sum + range.endFragment - range.firstFragment, 0);
+  return {
+    extents,
+    starts,
+    ranges,
+    blocks: blocks(ranges.reduce((sum, range) => sum + range.blocks, 0)),
+    fragmentsBefore,
+    fragmentsAfter: fragmentsBefore - joined + ranges.length,
+  };
+}
+
+const whole = (lengths: Float64Array): Range => rangeOf(lengths, 0, lengths.length);
+
+function rangeOf(lengths: Float64Array, firstFragment: number, endFragment: number): Range {
+  let sum = 0;
+  for (let i = firstFragment; i < endFragment; i++) sum += lengths[i];
+  return { firstFragment, endFragment, blocks: blocks(sum) };
+}
+
+function cheapestRanges(lengths: Float64Array, { fragmentBlocks }: PlanOptions): Range[] {
+  const perFragment = 2 * fragmentBlocks;
+  const count = lengths.length;
+  // For each fragment, whether its predecessor moves in the cheapest plan where it stays, and where it moves.
+  const movesBeforeStay = new Uint8Array(count);
+  const movesBeforeMove = new Uint8Array(count);
+  let stay = 0;
+  let move = Infinity;
+  for (let i = 0; i < count; i++) {
+    const [stayed, moved] = [stay, move];
+    movesBeforeStay[i] = Number(moved < stayed);
+    stay = Math.min(stayed, moved) + perFragment;
+    // To go on with the range at hand costs the blocks, to begin a new one a fragment as well.
+    movesBeforeMove[i] = Number(moved <= stayed + perFragment);
+    move = lengths[i] < perFragment ? Math.min(moved, stayed + perFragment) + lengths[i] : Infinity;
+  }
+  const ranges: Range[] = [];
+  let end = move < stay ? count : -1;
+  for (let i = count - 1; i >= 0; i--) {
+    const moves = end !== -1;
+    const predecessorMoves = i > 0 && (moves ? movesBeforeMove[i] : movesBeforeStay[i]) === 1;
+    if (moves && !predecessorMoves) {
+      ranges.push(rangeOf(lengths, i, end));
+      end = -1;
+    } else if (!moves && predecessorMoves) {
+      end = i;
+    }
+  }
+  return ranges.reverse();
+}
+
+/** The part of a layout before a logical block. */
+export function clip(extents: ExtentTable, end: Blocks): ExtentTable {
+  if (extents.end <= end) return extents;
+  const kept: { logical: number; physical: number; length: number; flags: number }[] = [];
+  for (const extent of extents) {
+    if (extent.logical >= end) break;
+    kept.push({ ...extent, length: Math.min(extent.length, end - extent.logical) });
+  }
+  return ExtentTable.from(kept);
+}
+
+/** A mapped stretch of a file and the place it gets. */
+export interface Relocation {
+  readonly logical: Blocks;
+  readonly physical: Blocks;
+  readonly length: Blocks;
+}
+
+/** The merged layout after relocations, which are in logical order, apart, and cover mapped blocks only. */
+export function relocate(extents: ExtentTable, relocations: readonly Relocation[]): ExtentTable {
+  const result: { logical: number; physical: number; length: number; flags: number }[] = [];
+  let next = 0;
+  for (const { logical, physical, length, flags } of extents) {
+    const end = logical + length;
+    let at: number = logical;
+    while (at < end) {
+      while (next < relocations.length && relocations[next].logical + relocations[next].length <= at) next++;
+      const move = relocations[next] as Relocation | undefined;
+      const inside = move !== undefined && move.logical <= at;
+      const stop = Math.min(
+        end,
+        move === undefined ? end : inside ? move.logical + move.length : move.logical,
+      );
+      const place = inside ? move.physical + (at - move.logical) : physical + (at - logical);
+      result.push({ logical: at, physical: place, length: stop - at, flags: flags & EXTENT_FLAG.UNWRITTEN });
+      at = stop;
+    }
+  }
+  return mergeExtents(ExtentTable.from(result));
+}
+
+/** Fragments of a layout after relocations. */
+export const fragmentsAfter = (extents: ExtentTable, relocations: readonly Relocation[]): number =>
+  countFragments(relocate(extents, relocations));
+
+/**
+ * The first part of a plan that moves at most so many blocks, or undefined when not even two fragments fit: for a
+ * file whose new place does not fit beside its old one.
+ */
+export function limitPlan(plan: FilePlan, most: Blocks): FilePlan | undefined {
+  const lengths = fragmentLengths(plan.extents, plan.starts);
+  const ranges: Range[] = [];
+  let left: number = most;
+  for (const range of plan.ranges) {
+    let end = range.firstFragment;
+    for (; end < range.endFragment && lengths[end] <= left; end++) left -= lengths[end];
+    if (end - range.firstFragment >= 2) ranges.push(rangeOf(lengths, range.firstFragment, end));
+    if (end < range.endFragment) break;
+  }
+  if (ranges.length === 0) return undefined;
+  return withRanges(plan, ranges);
+}

@@ -1,0 +1,172 @@
+import type { Reason } from '../scan/reasons.ts';
+
+/**
+ * A file's name in an event. Names are bytes: `path` is their UTF-8 reading, with U+FFFD for what is not UTF-8, and
+ * `pathBytes` is there only when the reading lost something.
+ */
+export interface Named {
+  readonly path: string;
+  readonly pathBytes?: Buffer;
+}
+
+export function named(path: Buffer): Named {
+  const text = path.toString();
+  return Buffer.from(text).equals(path) ? { path: text } : { path: text, pathBytes: path };
+}
+
+/** Work begins on a target. */
+export interface TargetEvent extends Named {
+  readonly type: 'target';
+  readonly kind: 'file' | 'directory' | 'device';
+  readonly device: string;
+  readonly mountPoint: string;
+  /** Bytes. */
+  readonly blockSize: number;
+  readonly rotational: boolean;
+  /** How files are found. */
+  readonly method: 'walk';
+  /** Fragments at least so many bytes long are left where they are; null when every file shall be one. */
+  readonly fragmentSize: number | null;
+}
+
+/** The layout of one file. */
+export interface FileEvent extends Named {
+  readonly type: 'file';
+  readonly inode: number;
+  /** Bytes. */
+  readonly size: number;
+  /** Mapped filesystem blocks. */
+  readonly blocks: number;
+  readonly extents: number;
+  readonly fragments: number;
+  readonly idealFragments: number;
+  /** e4defrag's score. */
+  readonly score: number;
+  /** Estimated seconds of a sequential read as the file lies, and if it were ideal. */
+  readonly readSeconds: number;
+  readonly idealReadSeconds: number;
+}
+
+/** What would be moved in one file. */
+export interface PlanEvent extends Named {
+  readonly type: 'plan';
+  readonly inode: number;
+  /** Stretches to move, in bytes of the file, and how many fragments each is now. */
+  readonly ranges: readonly {
+    readonly offset: number;
+    readonly length: number;
+    readonly fragments: number;
+  }[];
+  readonly bytesToMove: number;
+  readonly fragmentsBefore: number;
+  readonly fragmentsAfter: number;
+  /** Estimated seconds that each later sequential read takes less. */
+  readonly savedSeconds: number;
+}
+
+/** A file was left as it was. */
+export interface SkipEvent extends Named {
+  readonly type: 'skip';
+  readonly reason: Reason;
+}
+
+/** A file's layout was improved; FIEMAP showed it after the commit. */
+export interface DefragmentedEvent extends Named {
+  readonly type: 'defragmented';
+  readonly inode: number;
+  readonly fragmentsBefore: number;
+  readonly fragmentsAfter: number;
+  readonly bytesMoved: number;
+  /** Why not everything planned was moved: 'busy', or 'no-space' for what did not fit beside the reserve. */
+  readonly incomplete?: Reason;
+}
+
+/** Something could not be done for a reason that lies with the system. The file's content is whole. */
+export interface FailedEvent extends Named {
+  readonly type: 'failed';
+  /** The errno's name. */
+  readonly code: string;
+  readonly message: string;
+}
+
+/** A target could not be worked on at all. */
+export interface UnsupportedEvent extends Named {
+  readonly type: 'unsupported';
+  readonly message: string;
+}
+
+/** Where a long run stands; comes after each chunk and each batch. */
+export interface ProgressEvent extends Named {
+  readonly type: 'progress';
+  readonly files: number;
+  /** Bytes moved so far, and bytes of all plans found so far. */
+  readonly bytesMoved: number;
+  readonly bytesPlanned: number;
+  readonly seconds: number;
+}
+
+export interface CheckSummary {
+  readonly type: 'summary';
+  readonly command: 'check';
+  readonly files: number;
+  readonly fragmentedFiles: number;
+  readonly fragments: number;
+  readonly idealFragments: number;
+  readonly bytes: number;
+  readonly score: number;
+  readonly readSeconds: number;
+  readonly idealReadSeconds: number;
+  readonly skipped: Partial<Record<Reason, number>>;
+  readonly failed: number;
+  readonly unsupported: number;
+  readonly interrupted: boolean;
+  readonly seconds: number;
+}
+
+export interface PlanSummary {
+  readonly type: 'summary';
+  readonly command: 'plan';
+  readonly files: number;
+  readonly filesToMove: number;
+  readonly bytesToMove: number;
+  readonly fragmentsBefore: number;
+  readonly fragmentsAfter: number;
+  readonly savedSeconds: number;
+  readonly skipped: Partial<Record<Reason, number>>;
+  readonly failed: number;
+  readonly unsupported: number;
+  readonly interrupted: boolean;
+  readonly seconds: number;
+}
+
+export interface DefragSummary {
+  readonly type: 'summary';
+  readonly command: 'defrag';
+  readonly files: number;
+  readonly defragmented: number;
+  readonly skipped: Partial<Record<Reason, number>>;
+  readonly failed: number;
+  readonly unsupported: number;
+  readonly fragmentsBefore: number;
+  readonly fragmentsAfter: number;
+  readonly bytesMoved: number;
+  readonly interrupted: boolean;
+  readonly seconds: number;
+}
+
+export type CheckEvent = TargetEvent | FileEvent | SkipEvent | FailedEvent | UnsupportedEvent | CheckSummary;
+
+export type PlanningEvent =
+  TargetEvent | PlanEvent | SkipEvent | FailedEvent | UnsupportedEvent | PlanSummary;
+
+export type DefragEvent =
+  | TargetEvent
+  | DefragmentedEvent
+  | SkipEvent
+  | FailedEvent
+  | UnsupportedEvent
+  | ProgressEvent
+  | DefragSummary;
+
+/** Everything that happens. The last event of a run is always its summary. */
+export type Event = CheckEvent | PlanningEvent | DefragEvent;

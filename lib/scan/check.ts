@@ -1,0 +1,90 @@
+import { countFragments, idealFragments } from '../layout/fragments.ts';
+import { readSeconds, ROTATIONAL, SOLID_STATE } from '../layout/readCost.ts';
+import { e4defragScore } from '../layout/score.ts';
+import { toBytes } from '../layout/units.ts';
+import { named, type CheckEvent, type FileEvent } from '../report/events.ts';
+import { Scanner, type ScannedFile } from './scan.ts';
+import { eachTarget, Tally, type CommonOptions, type TargetPath } from './session.ts';
+
+export type CheckOptions = CommonOptions;
+
+/**
+ * Looks at the layout of every file of the targets and writes nothing. Each file is one event; the last event is the
+ * summary.
+ *
+ * @throws TypeError for options of the wrong kind; whatever is wrong with a target or a file is an event
+ */
+export async function* check(
+  targets: Iterable<TargetPath>,
+  options: CheckOptions = {},
+): AsyncGenerator<CheckEvent, void, void> {
+  const tally = new Tally();
+  const scanner = new Scanner(options);
+  const sum = {
+    fragmentedFiles: 0,
+    fragments: 0,
+    idealFragments: 0,
+    blocks: 0,
+    bytes: 0,
+    readSeconds: 0,
+    idealReadSeconds: 0,
+  };
+  yield* eachTarget(targets, options, tally, async function* (target) {
+    for await (const item of scanner.scan(target)) {
+      if (item.kind === 'skip') yield tally.skip(item.path, item.reason);
+      else if (item.kind === 'failed') yield tally.fail(item.path, item.error);
+      else {
+        const file = describe(item);
+        tally.files++;
+        if (file.fragments > file.idealFragments) sum.fragmentedFiles++;
+        sum.bytes += toBytes(item.extents.blocks, target.filesystem.blockSize);
+        for (const key of [
+          'fragments',
+          'idealFragments',
+          'blocks',
+          'readSeconds',
+          'idealReadSeconds',
+        ] as const) {
+          sum[key] += file[key];
+        }
+        yield file;
+      }
+    }
+  });
+  const { blocks, ...totals } = sum;
+  yield {
+    type: 'summary',
+    command: 'check',
+    files: tally.files,
+    ...totals,
+    score: e4defragScore(sum.fragments, sum.idealFragments, blocks),
+    skipped: tally.skipped,
+    failed: tally.failed,
+    unsupported: tally.unsupported,
+    interrupted: options.signal?.aborted ?? false,
+    seconds: tally.seconds,
+  };
+}
+
+function describe(file: ScannedFile): FileEvent {
+  const { extents, target } = file;
+  const { blockSize, longestRun, rotational } = target.filesystem;
+  const device = rotational ? ROTATIONAL : SOLID_STATE;
+  const mapped = extents.blocks;
+  const fragments = countFragments(extents);
+  const ideal = idealFragments(mapped, longestRun);
+  const size = toBytes(mapped, blockSize);
+  return {
+    type: 'file',
+    ...named(file.path),
+    inode: file.inode,
+    size: file.size,
+    blocks: mapped,
+    extents: extents.count,
+    fragments,
+    idealFragments: ideal,
+    score: e4defragScore(fragments, ideal, mapped),
+    readSeconds: readSeconds(size, fragments, device),
+    idealReadSeconds: readSeconds(size, ideal, device),
+  };
+}

@@ -1,0 +1,21 @@
+import picomatch from 'picomatch';
+
+/** Answers whether a path, relative to the target, matches. */
+export type Matcher = (relativePath: Buffer) => boolean;
+
+/**
+ * A matcher for glob patterns: one without a slash matches a name at any depth, one with a slash matches the path
+ * from the target on. What lies below a matching directory is excluded with it (the walk does not enter it).
+ */
+export function excludeMatcher(patterns: readonly string[]): Matcher {
+  if (patterns.length === 0) return () => false;
+  const compile = (some: string[]) => (some.length === 0 ? () => false : picomatch(some, { dot: true }));
+  const byName = compile(patterns.filter((pattern) => !pattern.includes('/')));
+  const byPath = compile(
+    patterns.filter((pattern) => pattern.includes('/')).map((pattern) => pattern.replace(/^\/|\/$/g, '')),
+  );
+  return (relativePath) => {
+    const path = relativePath.toString();
+    return byName(path.slice(path.lastIndexOf('/') + 1)) || byPath(path);
+  };
+}

@@ -1,0 +1,55 @@
+/** One line of /proc/self/mountinfo (proc_pid_mountinfo(5)). */
+export interface Mount {
+  /** "major:minor" of the filesystem, as in st_dev. */
+  readonly device: string;
+  /** The part of the filesystem that is mounted: "/" unless it is a bind mount or a subvolume. */
+  readonly root: Buffer;
+  readonly mountPoint: Buffer;
+  readonly type: string;
+  /** What was mounted, usually a path below /dev. */
+  readonly source: string;
+  readonly readOnly: boolean;
+}
+
+/** Parses the whole of /proc/self/mountinfo. Paths are bytes. */
+export function parseMounts(mountinfo: Buffer): Mount[] {
+  // latin1 keeps every byte, so that names which are not UTF-8 survive.
+  return mountinfo
+    .toString('latin1')
+    .split('\n')
+    .filter((line) => line !== '')
+    .map(parseLine);
+}
+
+function parseLine(line: string): Mount {
+  const [fields, rest] = line.split(' - ');
+  const [, , device, root, mountPoint, options] = fields.split(' ');
+  const [type, source, superOptions = ''] = rest.split(' ');
+  return {
+    device,
+    root: unescape(root),
+    mountPoint: unescape(mountPoint),
+    type,
+    source: unescape(source).toString(),
+    readOnly: [options, superOptions].some((list) => list.split(',').includes('ro')),
+  };
+}
+
+/** The kernel writes space, tab, newline and backslash as \ooo (fs/proc_namespace.c, mangle). */
+function unescape(field: string): Buffer {
+  const plain = field.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
+  return Buffer.from(plain, 'latin1');
+}
+
+/** The mount of a device that shows most of it: the whole filesystem rather than a bind mount of a part. */
+export function mountOf(mounts: readonly Mount[], device: string): Mount | undefined {
+  const candidates = mounts.filter((mount) => mount.device === device);
+  return candidates.find((mount) => mount.root.toString('latin1') === '/') ?? candidates[0];
+}
+
+/** glibc's gnu_dev_major and gnu_dev_minor (sys/sysmacros.h), as "major:minor". */
+export function deviceName(dev: bigint): string {
+  const major = ((dev >> 8n) & 0xfffn) | ((dev >> 32n) & 0xffff_f000n);
+  const minor = (dev & 0xffn) | ((dev >> 12n) & 0xffff_ff00n);
+  return `${major}:${minor}`;
+}

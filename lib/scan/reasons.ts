@@ -1,0 +1,41 @@
+/**
+ * Every reason for which a file is left alone, with the words for it. The list is closed: scripts may rely on
+ * the names, and a file that stays as it was always has one of them.
+ */
+export const REASONS = {
+  'already-contiguous': 'it is already as contiguous as the filesystem allows',
+  'large-fragments': 'its fragments are long enough that moving them would gain nothing',
+  empty: 'it is empty',
+  'no-blocks': 'it has no blocks of its own: all hole, or not written to disk yet',
+  'one-block': 'it has one block only',
+  'not-regular': 'it is not a regular file',
+  'not-ext4': 'it is not on an ext4 filesystem',
+  'other-filesystem': 'it is another filesystem',
+  'no-extents': 'it is block-mapped, not extent-mapped, which the kernel cannot exchange',
+  'inline-data': 'its data lie inside the inode',
+  immutable: 'it is immutable (chattr +i)',
+  'append-only': 'it is append-only (chattr +a)',
+  'swap-file': 'it is in use as swap',
+  encrypted: 'it is encrypted, which the kernel cannot exchange',
+  verity: 'it is protected by fs-verity',
+  'journalled-data': 'its data are journalled (chattr +j), which the kernel cannot exchange',
+  dax: 'it is accessed by DAX, which the kernel cannot exchange',
+  running: 'it is a program that is being executed',
+  'open-elsewhere': 'another process has it open, and --exclusive leaves such files alone',
+  busy: 'its pages stayed busy; try again when it is less in use',
+  'no-permission': 'permission denied',
+  'read-only': 'the filesystem is read-only',
+  'hard-link': 'it is another name of a file already seen',
+  'lost-found': 'lost+found is left to e2fsck',
+  excluded: 'it matches --exclude',
+  'too-small': 'it is smaller than --min-size',
+  'too-large': 'it is larger than --max-size',
+  vanished: 'it went away or was replaced meanwhile',
+  'name-too-long': 'its path is longer than the system can open',
+  'no-better-place': 'free space is in pieces: no better place was found for it',
+  'no-space': 'free space is at its reserve',
+  interrupted: 'the run was stopped before its turn',
+  'not-improved': 'moving it did not make it more contiguous, so it was put back',
+} as const;
+
+export type Reason = keyof typeof REASONS;

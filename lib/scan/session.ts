@@ -1,0 +1,109 @@
+import { performance } from 'node:perf_hooks';
+import { errorCode, isSystemFailure } from '../kernel/errors.ts';
+import { closeFd } from '../kernel/handle.ts';
+import { defaultFragmentSize } from '../layout/readCost.ts';
+import {
+  named,
+  type FailedEvent,
+  type SkipEvent,
+  type TargetEvent,
+  type UnsupportedEvent,
+} from '../report/events.ts';
+import { UnsupportedTarget } from './filesystem.ts';
+import type { Reason } from './reasons.ts';
+import type { ScannedFile, ScanOptions } from './scan.ts';
+import { openTarget, type Target } from './targets.ts';
+
+/** Options that every command has. */
+export interface CommonOptions extends ScanOptions {
+  /** Bytes; fragments at least that long are left where they are. The default depends on the device. */
+  readonly fragmentSize?: number | undefined;
+  /** One fragment a file where possible, whatever has to be moved. */
+  readonly full?: boolean | undefined;
+}
+
+/** A file, directory, mount point or block device: a path, as text or as bytes. */
+export type TargetPath = string | Buffer;
+
+/** What a run has met so far. */
+export class Tally {
+  readonly #started = performance.now();
+  files = 0;
+  failed = 0;
+  unsupported = 0;
+  skipped: Partial<Record<Reason, number>> = {};
+
+  get seconds(): number {
+    return Math.round(performance.now() - this.#started) / 1000;
+  }
+
+  skip(path: Buffer, reason: Reason): SkipEvent {
+    this.skipped[reason] = (this.skipped[reason] ?? 0) + 1;
+    return { type: 'skip', ...named(path), reason };
+  }
+
+  fail(path: Buffer, error: Error): FailedEvent {
+    this.failed++;
+    return { type: 'failed', ...named(path), code: errorCode(error) ?? 'UNKNOWN', message: error.message };
+  }
+
+  unsupport(path: Buffer, message: string): UnsupportedEvent {
+    this.unsupported++;
+    return { type: 'unsupported', ...named(path), message };
+  }
+}
+
+/** The fragment size that counts for a target, in bytes; Infinity for `full`. */
+export function fragmentSizeFor({ filesystem }: Target, { fragmentSize, full }: CommonOptions): number {
+  return full ? Infinity : (fragmentSize ?? defaultFragmentSize(filesystem.rotational));
+}
+
+/**
+ * Opens the targets one after the other and runs `work` on each. What is wrong with one target is an event, and the
+ * others go on.
+ */
+export async function* eachTarget<E>(
+  paths: Iterable<TargetPath>,
+  options: CommonOptions,
+  tally: Tally,
+  work: (target: Target) => AsyncGenerator<E, void, void>,
+): AsyncGenerator<E | TargetEvent | FailedEvent | UnsupportedEvent, void, void> {
+  for (const path of paths) {
+    if (options.signal?.aborted) return;
+    const argument = Buffer.from(path);
+    let target: Target | undefined;
+    try {
+      target = await openTarget(argument);
+      yield targetEvent(target, options);
+      yield* work(target);
+    } catch (error) {
+      if (error instanceof UnsupportedTarget) yield tally.unsupport(argument, error.message);
+      else if (isSystemFailure(error)) yield tally.fail(argument, error);
+      else throw error;
+    } finally {
+      if (target !== undefined) await closeFd(target.dirFd);
+    }
+  }
+}
+
+function targetEvent(target: Target, options: CommonOptions): TargetEvent {
+  const { filesystem } = target;
+  const fragmentSize = fragmentSizeFor(target, options);
+  return {
+    type: 'target',
+    ...named(target.argument),
+    kind: target.kind,
+    device: filesystem.device,
+    mountPoint: filesystem.mountPoint.toString(),
+    blockSize: filesystem.blockSize,
+    rotational: filesystem.rotational,
+    method: 'walk',
+    fragmentSize: fragmentSize === Infinity ? null : fragmentSize,
+  };
+}
+
+/** Options of {@link planFile} for a scanned file's target. */
+export function planOptionsFor(target: ScannedFile['target'], options: CommonOptions) {
+  const { blockSize, longestRun } = target.filesystem;
+  return { fragmentBlocks: fragmentSizeFor(target, options) / blockSize, longestRun };
+}

@@ -1,0 +1,201 @@
+#include "syscalls.h"
+
+#include <fcntl.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <linux/openat2.h>
+#include <sys/ioctl.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
+namespace ext4 {
+namespace {
+
+// fs/ext4/ext4.h, "ioctl commands": neither request is in an installed header.
+constexpr unsigned long kMoveExt = _IOWR('f', 15, MoveExtent);
+
+// include/uapi/linux/ext4.h of Linux 6.18, struct ext4_tune_sb_params: 232 bytes, of which only the feature
+// words are read here.
+struct TuneSbParams {
+  uint8_t before_features[64];
+  uint32_t compat;
+  uint32_t incompat;
+  uint32_t ro_compat;
+  uint8_t rest[156];
+};
+constexpr unsigned long kGetTuneSbParam = _IOR('f', 45, TuneSbParams);
+
+// include/uapi/linux/mman.h of Linux 6.5; the number is the same on every architecture but alpha.
+constexpr long kCacheStat = 451;
+struct CacheStatRange {
+  uint64_t offset;
+  uint64_t length;
+};
+struct CacheStatResult {
+  uint64_t cached;
+  uint64_t dirty;
+  uint64_t writeback;
+  uint64_t evicted;
+  uint64_t recently_evicted;
+};
+
+static_assert(sizeof(MoveExtent) == 40);
+static_assert(sizeof(TuneSbParams) == 232 && offsetof(TuneSbParams, compat) == 64);
+
+int64_t Result(int64_t value) { return value < 0 ? -errno : value; }
+
+}  // namespace
+
+int64_t OpenAt2(int dir_fd, const std::string& path, uint64_t flags, uint64_t mode, uint64_t resolve) {
+  struct open_how how = {};
+  how.flags = flags | O_CLOEXEC;
+  how.mode = mode;
+  how.resolve = resolve;
+  return Result(syscall(SYS_openat2, dir_fd, path.c_str(), &how, sizeof how));
+}
+
+int64_t GetDents(int fd, std::vector<uint8_t>& out, size_t capacity) {
+  out.resize(capacity);
+  const int64_t bytes = Result(syscall(SYS_getdents64, fd, out.data(), capacity));
+  out.resize(static_cast<size_t>(std::max<int64_t>(bytes, 0)));
+  return bytes;
+}
+
+// FIEMAP answers one buffer at a time; the loop belongs to the call, since a file has any number of extents
+// and each trip through JavaScript would cost more than the ioctl.
+int64_t Fiemap(int fd, uint64_t start, uint64_t length, uint32_t flags, uint64_t max_extents,
+               std::vector<uint64_t>& out) {
+  // Most files have few extents: begin with a buffer that fits them and grow only for those that do not.
+  constexpr uint64_t kFirstBatch = 72, kLargeBatch = 4096;
+  const uint64_t end = length > UINT64_MAX - start ? UINT64_MAX : start + length;
+  uint64_t batch = kFirstBatch, capacity = 0, next = start;
+  std::unique_ptr<uint64_t[]> buffer;
+  while (next < end && out.size() / kExtentWords < max_extents) {
+    if (capacity < batch) {
+      buffer.reset(new uint64_t[(sizeof(struct fiemap) + batch * sizeof(struct fiemap_extent)) / 8]);
+      capacity = batch;
+    }
+    auto* map = reinterpret_cast<struct fiemap*>(buffer.get());
+    std::memset(map, 0, sizeof *map);
+    map->fm_start = next;
+    map->fm_length = end - next;
+    map->fm_flags = flags;
+    map->fm_extent_count =
+        static_cast<uint32_t>(std::min<uint64_t>(batch, max_extents - out.size() / kExtentWords));
+    if (ioctl(fd, FS_IOC_FIEMAP, map) < 0) return -errno;
+    for (uint32_t i = 0; i < map->fm_mapped_extents; i++) {
+      const auto& extent = map->fm_extents[i];
+      out.insert(out.end(), {extent.fe_logical, extent.fe_physical, extent.fe_length, extent.fe_flags});
+    }
+    if (map->fm_mapped_extents == 0) break;
+    const auto& last = map->fm_extents[map->fm_mapped_extents - 1];
+    // An extent that does not move the cursor on would loop forever.
+    if ((last.fe_flags & FIEMAP_EXTENT_LAST) || last.fe_logical + last.fe_length <= next) break;
+    next = last.fe_logical + last.fe_length;
+    batch = kLargeBatch;
+  }
+  return static_cast<int64_t>(out.size() / kExtentWords);
+}
+
+int64_t MoveExtents(int fd, int donor_fd, uint64_t orig_start, uint64_t donor_start, uint64_t blocks,
+                    uint64_t& moved) {
+  moved = 0;
+  // The kernel subtracts before it compares, so a length of 0 at offset 0 moves the whole file.
+  if (blocks == 0) return -EINVAL;
+  MoveExtent request = {0, static_cast<uint32_t>(donor_fd), orig_start, donor_start, blocks, 0};
+  const int64_t result = Result(ioctl(fd, kMoveExt, &request));
+  // Copied out on failure as well: what was exchanged before the error stays exchanged.
+  moved = request.moved_len;
+  return result;
+}
+
+int64_t Fallocate(int fd, int mode, int64_t offset, int64_t length) {
+  return Result(fallocate(fd, mode, offset, length));
+}
+
+int64_t Fadvise(int fd, int64_t offset, int64_t length, int advice) {
+  return -posix_fadvise(fd, offset, length, advice);  // answers the error instead of setting errno
+}
+
+int64_t Readahead(int fd, int64_t offset, int64_t length, int64_t step) {
+  if (step <= 0) return -EINVAL;
+  for (int64_t at = offset, end = offset + length; at < end; at += step) {
+    if (readahead(fd, at, static_cast<size_t>(std::min(step, end - at))) < 0) return -errno;
+  }
+  return 0;
+}
+
+int64_t SyncFileRange(int fd, int64_t offset, int64_t length, unsigned flags) {
+  return Result(sync_file_range(fd, offset, length, flags));
+}
+
+int64_t SetSignal(int fd, int signal) { return Result(fcntl(fd, F_SETSIG, signal)); }
+
+int64_t SetLease(int fd, int type) { return Result(fcntl(fd, F_SETLEASE, type)); }
+
+int64_t GetLease(int fd) { return Result(fcntl(fd, F_GETLEASE)); }
+
+int64_t GetFlags(int fd) {
+  int flags = 0;  // the kernel writes an int, whatever the request's declared size says
+  const int64_t result = Result(ioctl(fd, FS_IOC_GETFLAGS, &flags));
+  return result < 0 ? result : static_cast<uint32_t>(flags);
+}
+
+int64_t SetFlags(int fd, int flags) { return Result(ioctl(fd, FS_IOC_SETFLAGS, &flags)); }
+
+int64_t StatFs(int fd, std::vector<uint64_t>& out) {
+  struct statfs info = {};
+  const int64_t result = Result(fstatfs(fd, &info));
+  if (result == 0) {
+    out = {static_cast<uint64_t>(info.f_type), static_cast<uint64_t>(info.f_bsize), info.f_blocks,
+           info.f_bfree, info.f_bavail, info.f_files, info.f_ffree};
+  }
+  return result;
+}
+
+int64_t CacheStat(int fd, uint64_t offset, uint64_t length, std::vector<uint64_t>& out) {
+  CacheStatRange range = {offset, length};
+  CacheStatResult answer = {};
+  const int64_t result = Result(syscall(kCacheStat, fd, &range, &answer, 0));
+  if (result == 0) out = {answer.cached, answer.dirty, answer.writeback};
+  return result;
+}
+
+int64_t TuneSuperblock(int fd, std::vector<uint64_t>& out) {
+  TuneSbParams params = {};
+  const int64_t result = Result(ioctl(fd, kGetTuneSbParam, &params));
+  if (result == 0) out = {params.compat, params.incompat, params.ro_compat};
+  return result;
+}
+
+std::vector<std::pair<const char*, uint64_t>> Layout() {
+  return {
+      {"FS_IOC_FIEMAP", FS_IOC_FIEMAP},
+      {"fiemap", sizeof(struct fiemap)},
+      {"fiemap_extent", sizeof(struct fiemap_extent)},
+      {"fiemap_extent.fe_flags", offsetof(struct fiemap_extent, fe_flags)},
+      {"EXT4_IOC_MOVE_EXT", kMoveExt},
+      {"move_extent", sizeof(MoveExtent)},
+      {"move_extent.donor_fd", offsetof(MoveExtent, donor_fd)},
+      {"move_extent.orig_start", offsetof(MoveExtent, orig_start)},
+      {"move_extent.donor_start", offsetof(MoveExtent, donor_start)},
+      {"move_extent.len", offsetof(MoveExtent, len)},
+      {"move_extent.moved_len", offsetof(MoveExtent, moved_len)},
+      {"FS_IOC_GETFLAGS", FS_IOC_GETFLAGS},
+      {"FS_IOC_SETFLAGS", FS_IOC_SETFLAGS},
+      {"EXT4_IOC_GET_TUNE_SB_PARAM", kGetTuneSbParam},
+      {"ext4_tune_sb_params", sizeof(TuneSbParams)},
+      {"ext4_tune_sb_params.compat", offsetof(TuneSbParams, compat)},
+      {"open_how", sizeof(struct open_how)},
+      {"cachestat_range", sizeof(CacheStatRange)},
+      {"cachestat", sizeof(CacheStatResult)},
+  };
+}
+
+}  // namespace ext4

@@ -1,0 +1,46 @@
+// One function per system call: plain types in, a value or -errno out. No JavaScript and no policy here.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace ext4 {
+
+/// One extent as four words: logical, physical and length in bytes, then the FIEMAP_EXTENT_* flags.
+inline constexpr size_t kExtentWords = 4;
+
+/// struct move_extent of fs/ext4/ext4.h: private to the kernel, in no installed header.
+struct MoveExtent {
+  uint32_t reserved;
+  uint32_t donor_fd;
+  uint64_t orig_start;   // all four in filesystem blocks
+  uint64_t donor_start;
+  uint64_t len;
+  uint64_t moved_len;
+};
+
+int64_t OpenAt2(int dir_fd, const std::string& path, uint64_t flags, uint64_t mode, uint64_t resolve);
+int64_t GetDents(int fd, std::vector<uint8_t>& out, size_t capacity);
+int64_t Fiemap(int fd, uint64_t start, uint64_t length, uint32_t flags, uint64_t max_extents,
+               std::vector<uint64_t>& out);
+int64_t MoveExtents(int fd, int donor_fd, uint64_t orig_start, uint64_t donor_start, uint64_t blocks,
+                    uint64_t& moved);
+int64_t Fallocate(int fd, int mode, int64_t offset, int64_t length);
+int64_t Fadvise(int fd, int64_t offset, int64_t length, int advice);
+int64_t Readahead(int fd, int64_t offset, int64_t length, int64_t step);
+int64_t SyncFileRange(int fd, int64_t offset, int64_t length, unsigned flags);
+int64_t SetSignal(int fd, int signal);
+int64_t SetLease(int fd, int type);
+int64_t GetLease(int fd);
+int64_t GetFlags(int fd);
+int64_t SetFlags(int fd, int flags);
+int64_t StatFs(int fd, std::vector<uint64_t>& out);
+int64_t CacheStat(int fd, uint64_t offset, uint64_t length, std::vector<uint64_t>& out);
+int64_t TuneSuperblock(int fd, std::vector<uint64_t>& out);
+
+/// Sizes, offsets and request numbers as this compiler sees them, for the layout test.
+std::vector<std::pair<const char*, uint64_t>> Layout();
+
+}  // namespace ext4

@@ -1,0 +1,94 @@
+// Makes a bare clone ready to run: npm packages, the native addon, the compiled library, and (as root on
+// Debian) the system packages named on the command line. Plain JavaScript without dependencies, because it
+// runs before anything is installed. Every step that has nothing to do costs milliseconds and says nothing.
+//
+//   node test/support/setup.mjs [--need COMMAND=DEBIAN-PACKAGE]...
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+const say = (text) => console.error(`setup: ${text}`);
+
+function run(command, args) {
+  try {
+    // What a set-up step prints is not a result: it goes to stderr.
+    execFileSync(command, args, { cwd: root, stdio: ['ignore', 2, 2] });
+  } catch (error) {
+    say(`"${[command, ...args].join(' ')}" failed (${error.status ?? error.code}); its output is above`);
+    process.exit(1);
+  }
+}
+
+/** The newest modification time, in milliseconds, of anything at or below the given paths. */
+function newest(paths) {
+  let latest = 0;
+  for (const path of paths) {
+    const stat = statSync(path);
+    latest = Math.max(latest, stat.mtimeMs);
+    if (stat.isDirectory())
+      latest = Math.max(latest, newest(readdirSync(path).map((name) => join(path, name))));
+  }
+  return latest;
+}
+
+function onPath(command) {
+  const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/sbin'];
+  return folders.some((folder) => folder !== '' && existsSync(join(folder, command)));
+}
+
+function debianPackages() {
+  const wanted = process.argv
+    .slice(2)
+    .filter((argument) => argument.includes('='))
+    .map((argument) => argument.split('='));
+  const missing = [...new Set(wanted.filter(([command]) => !onPath(command)).map(([, name]) => name))];
+  if (missing.length === 0) return;
+  if (process.getuid() !== 0 || !onPath('apt-get')) {
+    say(`these programs are missing, please install the packages: ${missing.join(' ')}`);
+    process.exit(3);
+  }
+  say(`installing Debian packages: ${missing.join(' ')}`);
+  run('apt-get', ['update', '-qq']);
+  run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...missing]);
+}
+
+function nodePackages() {
+  const lock = createHash('sha256')
+    .update(readFileSync(join(root, 'package-lock.json')))
+    .digest('hex');
+  const stamp = join(root, 'node_modules', '.ext4-defrag-lock');
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === lock) return;
+  say('installing npm packages and building the native addon');
+  run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error']);
+  mkdirSync(join(root, 'node_modules'), { recursive: true });
+  writeFileSync(stamp, lock);
+}
+
+function addon() {
+  const built = join(root, 'build', 'Release', 'ext4_defrag.node');
+  const sources = [join(root, 'native'), join(root, 'binding.gyp')];
+  if (existsSync(built) && statSync(built).mtimeMs >= newest(sources)) return;
+  say('building the native addon');
+  // npm brings its own node-gyp; `npm rebuild` would skip a package whose prebuilt binary fits.
+  run('npm', ['exec', '--no', '--', 'node-gyp', 'rebuild', '--loglevel=error']);
+}
+
+function library() {
+  const built = join(root, 'dist', 'cli', 'main.js');
+  const sources = ['lib', 'tsconfig.json', 'tsconfig.build.json'].map((name) => join(root, name));
+  if (existsSync(built) && statSync(built).mtimeMs >= newest(sources)) return;
+  say('compiling TypeScript');
+  run(process.execPath, [
+    join(root, 'node_modules', 'typescript', 'bin', 'tsc'),
+    '-p',
+    'tsconfig.build.json',
+  ]);
+}
+
+debianPackages();
+nodePackages();
+addon();
+library();
