@@ -12,7 +12,7 @@ import type { Filesystem } from '../scan/filesystem.ts';
 import type { Reason } from '../scan/reasons.ts';
 import { openForMove, openParent, reasonOf, type ScannedFile } from '../scan/scan.ts';
 import type { Barrier } from './barrier.ts';
-import { undo } from './exchange.ts';
+import { isTransient, undo } from './exchange.ts';
 import { Leases } from './lease.ts';
 import { exchangeAll, type MovingFile } from './pipeline.ts';
 
@@ -206,7 +206,7 @@ async function judge(job: Job, context: BatchContext): Promise<Outcome> {
       await context.barrier.commit();
       layout = await layoutOf(job, context);
     }
-    if (job.error !== undefined && job.error.code !== 'EBUSY') return failure(job, job.error);
+    if (job.error !== undefined && !isTransient(job.error)) return failure(job, job.error);
     if (!improved) return leftAlone(job, notImproved(job, context));
     const moved = blocks(job.moved + movedEarlier(job.candidate));
     const fragmentsBefore = earlier?.fragmentsBefore ?? job.fragmentsBefore;

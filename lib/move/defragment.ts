@@ -140,6 +140,8 @@ class Run {
         else yield* this.#report(outcome, context);
       }
       queue = again;
+      // The blocks that this round vacated can be allocated only when their freeing is committed.
+      if (queue.length > 0) await context.barrier.commit();
     }
   }
 

@@ -2,10 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { SYNC_RANGE, syncFileRange } from '../kernel/cache.ts';
 import type { SystemError } from '../kernel/errors.ts';
 import { fiemap } from '../kernel/fiemap.ts';
-import { statFd } from '../kernel/handle.ts';
 import { moveExtents } from '../kernel/moveExtent.ts';
 import { EXTENT_FLAG } from '../layout/extents.ts';
-import { blocks, toBlocks, toBytes, bytes, type Blocks, type Bytes } from '../layout/units.ts';
+import { blocks, toBytes, type Blocks, type Bytes } from '../layout/units.ts';
 import type { Segment } from '../place/assign.ts';
 
 /** How often a range whose pages are busy, or that moved only in part, is tried again. */
@@ -37,24 +36,20 @@ export async function exchange(fd: number, segment: Segment, blockSize: Bytes): 
       if (result.error !== undefined) break;
     }
     if (error === undefined && moved >= segment.length) break;
-    if (error !== undefined && !isTransient(error)) {
-      return { moved: blocks(moved), error: (await endedBefore(fd, left[0], blockSize)) ? undefined : error };
-    }
+    if (error !== undefined && !isTransient(error)) break;
     left = await notYetThere(fd, segment, blockSize);
     if (left.length === 0) error = undefined;
   }
   return { moved: blocks(moved), error };
 }
 
-/** EBUSY: dirty or pinned pages. ENODATA: nothing mapped from here on; the layout says whether that is all. */
-const isTransient = (error: SystemError): boolean =>
-  error.code === 'EBUSY' || error.code === 'ENODATA' || error.code === 'EAGAIN' || error.code === 'EINTR';
-
-/** The kernel says EINVAL for a start behind the end of the file: somebody truncated it, and nothing is left to do. */
-async function endedBefore(fd: number, segment: Segment, blockSize: Bytes): Promise<boolean> {
-  const { size } = await statFd(fd);
-  return toBlocks(bytes(Number(size)), blockSize) <= segment.logical;
-}
+/**
+ * Whether the file's other users are behind an error: EBUSY, their pages are dirty or pinned; ENODATA, nothing is
+ * mapped from here on; EINVAL, the file ended before the range at that moment. What is left to do, if anything, the
+ * layout says.
+ */
+export const isTransient = (error: SystemError): boolean =>
+  ['EBUSY', 'ENODATA', 'EINVAL', 'EAGAIN', 'EINTR'].includes(error.code);
 
 async function giveWay(fd: number, parts: readonly Segment[], blockSize: Bytes, attempt: number) {
   for (const part of parts) {

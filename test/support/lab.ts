@@ -1,0 +1,206 @@
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { constants } from 'node:fs';
+import { appendFile, mkdtemp, mkdir, open, readFile, rm, stat, truncate } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { expect, onTestFinished } from 'vitest';
+import { AT_FDCWD, closeFd, O, openAt } from '../../lib/kernel/handle.ts';
+import { blocks, bytes, type Bytes } from '../../lib/layout/units.ts';
+import { fragmentFile } from '../../lib/move/fragment.ts';
+
+export const MiB = 1024 * 1024;
+
+export interface LabOptions {
+  /** Of the image, in bytes. */
+  readonly size?: number;
+  readonly blockSize?: number;
+  /** More arguments of mkfs.ext4. */
+  readonly mkfs?: readonly string[];
+  /** Of mount -o. */
+  readonly mount?: string;
+  /** Kernel messages that this test provokes on purpose. */
+  readonly expectedLog?: RegExp;
+}
+
+/** Labs whose mount must go when this process ends, however it ends. */
+const active = new Set<string>();
+process.on('exit', () => {
+  for (const mountPoint of active) {
+    try {
+      execFileSync('umount', ['-l', mountPoint], { stdio: 'ignore' });
+    } catch {
+      // It was unmounted already.
+    }
+  }
+});
+
+/**
+ * A freshly made ext4 on a loop device for one test. When the test ends it is unmounted and must pass `e2fsck -fn`,
+ * and the kernel must have logged nothing alarming meanwhile; the loop device goes with the mount.
+ */
+export async function useLab(options: LabOptions = {}): Promise<Lab> {
+  const folder = await mkdtemp(join(tmpdir(), 'ext4-defrag-test-'));
+  const lab = new Lab(folder, options);
+  onTestFinished(() => lab.close());
+  await lab.make();
+  return lab;
+}
+
+export class Lab {
+  readonly mountPoint: string;
+  readonly image: string;
+  readonly blockSize: Bytes;
+  readonly #folder: string;
+  readonly #options: LabOptions;
+  readonly #mark: string;
+  readonly #fds: number[] = [];
+  #mounted = false;
+
+  constructor(folder: string, options: LabOptions) {
+    this.#folder = folder;
+    this.#options = options;
+    this.mountPoint = join(folder, 'mnt');
+    this.image = join(folder, 'image');
+    this.blockSize = bytes(options.blockSize ?? 4096);
+    this.#mark = `ext4-defrag test ${folder}`;
+  }
+
+  async make(): Promise<void> {
+    await mkdir(this.mountPoint);
+    await (await open(this.image, 'w')).close();
+    await truncate(this.image, this.#options.size ?? 512 * MiB);
+    await appendFile('/dev/kmsg', `${this.#mark}\n`);
+    await execa('mkfs.ext4', [
+      '-q',
+      '-F',
+      '-b',
+      String(this.blockSize),
+      '-E',
+      'lazy_itable_init=0,lazy_journal_init=0',
+      ...(this.#options.mkfs ?? []),
+      this.image,
+    ]);
+    await this.mount();
+  }
+
+  async mount(): Promise<void> {
+    const extra = this.#options.mount === undefined ? '' : `,${this.#options.mount}`;
+    await execa('mount', ['-t', 'ext4', '-o', `loop${extra}`, this.image, this.mountPoint]);
+    active.add(this.mountPoint);
+    this.#mounted = true;
+  }
+
+  /** Closes what {@link open} opened and unmounts, so that nothing is cached and nothing is pending. */
+  async unmount(): Promise<void> {
+    await Promise.all(this.#fds.splice(0).map(closeFd));
+    if (!this.#mounted) return;
+    await execa('umount', [this.mountPoint]);
+    active.delete(this.mountPoint);
+    this.#mounted = false;
+  }
+
+  async remount(): Promise<void> {
+    await this.unmount();
+    await this.mount();
+  }
+
+  async device(): Promise<string> {
+    return (await execa('findmnt', ['-n', '-o', 'SOURCE', this.mountPoint])).stdout.trim();
+  }
+
+  /** Free bytes, once everything pending is committed. */
+  async freeBytes(): Promise<number> {
+    await execa('sync', ['-f', this.mountPoint]);
+    const { stdout } = await execa('stat', ['-f', '-c', '%f %S', this.mountPoint]);
+    const [free, size] = stdout.split(' ').map(Number);
+    return free * size;
+  }
+
+  path(...names: string[]): string {
+    return join(this.mountPoint, ...names);
+  }
+
+  /** Opens a path below the mount point; closed at the end of the test. */
+  async open(name: string, flags: number = O.RDWR): Promise<number> {
+    const mode = flags & constants.O_CREAT ? 0o644 : 0;
+    const fd = await openAt(AT_FDCWD, Buffer.from(this.path(name)), flags, { mode });
+    this.#fds.push(fd);
+    return fd;
+  }
+
+  /** Makes an empty file and opens it. */
+  create(name: string): Promise<number> {
+    return this.open(name, O.RDWR | constants.O_CREAT | constants.O_EXCL);
+  }
+
+  /** Makes an existing file lie in fragments of so many blocks, and lets it cool. */
+  async fragment(name: string, run: number): Promise<void> {
+    const [fd, dirFd] = [await this.open(name), await this.open('.', O.RDONLY)];
+    await fragmentFile(fd, dirFd, this.blockSize, blocks(run));
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.unmount();
+      const check = await execa('e2fsck', ['-fn', this.image], { reject: false, all: true });
+      expect(check.exitCode, check.all).toBe(0);
+      expect(await this.#alarms()).toEqual([]);
+    } finally {
+      if (this.#mounted) {
+        // Something still uses it. Detach it all the same: no test may leave a mount behind.
+        await execa('umount', ['-l', this.mountPoint], { reject: false });
+        active.delete(this.mountPoint);
+      }
+      await rm(this.#folder, { recursive: true, force: true });
+    }
+  }
+
+  /** Lines of the kernel log since this lab was made that no healthy run produces. */
+  async #alarms(): Promise<string[]> {
+    const { stdout } = await execa('dmesg');
+    const since = stdout.slice(Math.max(0, stdout.lastIndexOf(this.#mark)));
+    return since
+      .split('\n')
+      .filter((line) => ALARMING.test(line) && !this.#options.expectedLog?.test(line));
+  }
+}
+
+const ALARMING =
+  /EXT4-fs (error|warning)|JBD2: .*(error|abort)|BUG|WARNING|Oops|panic|general protection|I\/O error|soft lockup|blocked for more than|corrupt/i;
+
+/** What must never change when a file is defragmented. Not st_blocks: it counts the extent tree's own blocks. */
+export interface Identity {
+  readonly sha256: string;
+  readonly size: bigint;
+  readonly mtime: bigint;
+  readonly ctime: bigint;
+  readonly mode: bigint;
+  readonly owner: string;
+  readonly links: bigint;
+  readonly attributes: string;
+}
+
+export async function identify(path: string): Promise<Identity> {
+  const info = await stat(path, { bigint: true });
+  const { stdout } = await execa('getfattr', ['-d', '-m', '-', '--absolute-names', '-e', 'hex', path]);
+  return {
+    sha256: createHash('sha256')
+      .update(await readFile(path))
+      .digest('hex'),
+    size: info.size,
+    mtime: info.mtimeNs,
+    ctime: info.ctimeNs,
+    mode: info.mode,
+    owner: `${info.uid}:${info.gid}`,
+    links: info.nlink,
+    attributes: stdout,
+  };
+}
+
+/** How many fragments filefrag(8) counts. */
+export async function filefrag(path: string): Promise<number> {
+  const { stdout } = await execa('filefrag', [path]);
+  return Number(/(\d+) extents? found$/.exec(stdout)?.[1]);
+}

@@ -1,0 +1,72 @@
+import { constants } from 'node:os';
+import { expect, test } from 'vitest';
+import { errnoName, SystemError } from '../../lib/kernel/errors.ts';
+import { native } from '../../lib/kernel/native.ts';
+import { moveExtents } from '../../lib/kernel/moveExtent.ts';
+
+// What the addon's compiler saw, against the kernel's ABI: request numbers are _IOC(direction, type, number, size).
+test('structures and request numbers are the kernel’s', () => {
+  expect(native().layout()).toEqual({
+    // include/uapi/linux/fiemap.h, fs.h
+    FS_IOC_FIEMAP: 0xc020660b,
+    fiemap: 32,
+    fiemap_extent: 56,
+    'fiemap_extent.fe_flags': 40,
+    // fs/ext4/ext4.h
+    EXT4_IOC_MOVE_EXT: 0xc028660f,
+    move_extent: 40,
+    'move_extent.donor_fd': 4,
+    'move_extent.orig_start': 8,
+    'move_extent.donor_start': 16,
+    'move_extent.len': 24,
+    'move_extent.moved_len': 32,
+    FS_IOC_GETFLAGS: 0x80086601,
+    FS_IOC_SETFLAGS: 0x40086602,
+    // include/uapi/linux/ext4.h of 6.18
+    EXT4_IOC_GET_TUNE_SB_PARAM: 0x80e8662d,
+    ext4_tune_sb_params: 232,
+    'ext4_tune_sb_params.compat': 64,
+    // include/uapi/linux/openat2.h, mman.h
+    open_how: 24,
+    cachestat_range: 16,
+    cachestat: 40,
+  });
+});
+
+test.each([
+  ['EBADR', 53],
+  ['EUCLEAN', 117],
+  ['EDQUOT', 122],
+  ['ESTALE', 116],
+  ['EOPNOTSUPP', constants.errno.EOPNOTSUPP],
+  ['ENODATA', constants.errno.ENODATA],
+  ['ENOSPC', constants.errno.ENOSPC],
+])('%s has its name in an error of Node’s shape', (name, errno) => {
+  expect(errnoName(errno)).toBe(name);
+  const error = new SystemError(-errno, 'ioctl', '/some/file');
+  expect(error).toMatchObject({ code: name, errno: -errno, syscall: 'ioctl', path: '/some/file' });
+  expect(error.message).toMatch(new RegExp(`^${name}: .+, ioctl '/some/file'$`));
+});
+
+test('an errno that nobody knows still gives an error', () => {
+  expect(new SystemError(-4000, 'ioctl')).toMatchObject({ code: 'E4000', errno: -4000 });
+});
+
+test.each([
+  [0, 0, 0],
+  [0, 0, -1],
+  [-1, 0, 1],
+  [0, 1.5, 1],
+  [0, 0, 2 ** 32],
+  [Number.NaN, 0, 1],
+])('moveExtents refuses the range %d, %d, %d before the kernel sees it', async (orig, donor, count) => {
+  await expect(moveExtents(-1, -1, orig as never, donor as never, count as never)).rejects.toThrow(RangeError);
+});
+
+test('the addon itself refuses a length of 0, which the kernel would take for the whole file', async () => {
+  expect(await native().moveExtents(-1, -1, 0, 0, 0)).toEqual([-constants.errno.EINVAL, 0]);
+});
+
+test('a path that is no Buffer is refused', () => {
+  expect(() => native().openat2(-100, 'text' as never, 0, 0, 0)).toThrow(TypeError);
+});
