@@ -5,7 +5,6 @@ import { appendFile, mkdtemp, mkdir, open, readFile, rm, stat, truncate } from '
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { expect, onTestFinished } from 'vitest';
 import { AT_FDCWD, closeFd, O, openAt } from '../../lib/kernel/handle.ts';
 import { blocks, bytes, type Bytes } from '../../lib/layout/units.ts';
 import { fragmentFile } from '../../lib/move/fragment.ts';
@@ -37,17 +36,9 @@ process.on('exit', () => {
 });
 
 /**
- * A freshly made ext4 on a loop device for one test. When the test ends it is unmounted and must pass `e2fsck -fn`,
- * and the kernel must have logged nothing alarming meanwhile; the loop device goes with the mount.
+ * A freshly made ext4 on a loop device. When it is closed it is unmounted and must pass `e2fsck -fn`, and the kernel
+ * must have logged nothing alarming meanwhile; the loop device goes with the mount.
  */
-export async function useLab(options: LabOptions = {}): Promise<Lab> {
-  const folder = await mkdtemp(join(tmpdir(), 'ext4-defrag-test-'));
-  const lab = new Lab(folder, options);
-  onTestFinished(() => lab.close());
-  await lab.make();
-  return lab;
-}
-
 export class Lab {
   readonly mountPoint: string;
   readonly image: string;
@@ -58,7 +49,18 @@ export class Lab {
   readonly #fds: number[] = [];
   #mounted = false;
 
-  constructor(folder: string, options: LabOptions) {
+  static async create(options: LabOptions = {}): Promise<Lab> {
+    const lab = new Lab(await mkdtemp(join(tmpdir(), 'ext4-defrag-test-')), options);
+    try {
+      await lab.#make();
+    } catch (error) {
+      await lab.#remove();
+      throw error;
+    }
+    return lab;
+  }
+
+  private constructor(folder: string, options: LabOptions) {
     this.#folder = folder;
     this.#options = options;
     this.mountPoint = join(folder, 'mnt');
@@ -67,7 +69,7 @@ export class Lab {
     this.#mark = `ext4-defrag test ${folder}`;
   }
 
-  async make(): Promise<void> {
+  async #make(): Promise<void> {
     await mkdir(this.mountPoint);
     await (await open(this.image, 'w')).close();
     await truncate(this.image, this.#options.size ?? 512 * MiB);
@@ -86,8 +88,8 @@ export class Lab {
   }
 
   async mount(): Promise<void> {
-    const extra = this.#options.mount === undefined ? '' : `,${this.#options.mount}`;
-    await execa('mount', ['-t', 'ext4', '-o', `loop${extra}`, this.image, this.mountPoint]);
+    const options = ['loop', ...(this.#options.mount ?? '').split(',').filter(Boolean)].join();
+    await execa('mount', ['-t', 'ext4', '-o', options, this.image, this.mountPoint]);
     active.add(this.mountPoint);
     this.#mounted = true;
   }
@@ -135,35 +137,39 @@ export class Lab {
     return this.open(name, O.RDWR | constants.O_CREAT | constants.O_EXCL);
   }
 
-  /** Makes an existing file lie in fragments of so many blocks, and lets it cool. */
-  async fragment(name: string, run: number): Promise<void> {
+  /** Makes an existing file lie in fragments of so many blocks. */
+  async fragment(name: string, run: number | (() => number)): Promise<void> {
     const [fd, dirFd] = [await this.open(name), await this.open('.', O.RDONLY)];
-    await fragmentFile(fd, dirFd, this.blockSize, blocks(run));
+    await fragmentFile(fd, dirFd, this.blockSize, () => blocks(typeof run === 'number' ? run : run()));
   }
 
+  /** @throws Error when the filesystem or the kernel log is not clean */
   async close(): Promise<void> {
     try {
       await this.unmount();
       const check = await execa('e2fsck', ['-fn', this.image], { reject: false, all: true });
-      expect(check.exitCode, check.all).toBe(0);
-      expect(await this.#alarms()).toEqual([]);
+      if (check.exitCode !== 0) throw new Error(`e2fsck -fn (exit ${check.exitCode}):\n${check.all}`);
+      const alarms = await this.#alarms();
+      if (alarms.length > 0) throw new Error(`the kernel logged:\n${alarms.join('\n')}`);
     } finally {
-      if (this.#mounted) {
-        // Something still uses it. Detach it all the same: no test may leave a mount behind.
-        await execa('umount', ['-l', this.mountPoint], { reject: false });
-        active.delete(this.mountPoint);
-      }
-      await rm(this.#folder, { recursive: true, force: true });
+      await this.#remove();
     }
+  }
+
+  async #remove(): Promise<void> {
+    if (this.#mounted) {
+      // Something still uses it. Detach it all the same: no test may leave a mount behind.
+      await execa('umount', ['-l', this.mountPoint], { reject: false });
+      active.delete(this.mountPoint);
+    }
+    await rm(this.#folder, { recursive: true, force: true });
   }
 
   /** Lines of the kernel log since this lab was made that no healthy run produces. */
   async #alarms(): Promise<string[]> {
     const { stdout } = await execa('dmesg');
     const since = stdout.slice(Math.max(0, stdout.lastIndexOf(this.#mark)));
-    return since
-      .split('\n')
-      .filter((line) => ALARMING.test(line) && !this.#options.expectedLog?.test(line));
+    return since.split('\n').filter((line) => ALARMING.test(line) && !this.#options.expectedLog?.test(line));
   }
 }
 

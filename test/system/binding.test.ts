@@ -1,5 +1,15 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, constants, fchmodSync, fstatSync, fsyncSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fchmodSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  readSync,
+  writeSync,
+} from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { execa } from 'execa';
 import { describe, expect, test } from 'vitest';
@@ -21,7 +31,8 @@ import {
   takeLease,
 } from '../../lib/kernel/handle.ts';
 import { EXTENT_FLAG } from '../../lib/layout/extents.ts';
-import { MiB, useLab, type Lab } from '../support/lab.ts';
+import { MiB, type Lab } from '../support/lab.ts';
+import { useLab } from '../support/use.ts';
 
 const BLOCKS = 64;
 
@@ -164,7 +175,10 @@ describe('EXT4_IOC_MOVE_EXT', () => {
   });
 
   test('EROFS: the filesystem went read-only after an error', async () => {
-    const l = await useLab({ mount: 'errors=remount-ro', expectedLog: /EXT4-fs error|Remounting filesystem/ });
+    const l = await useLab({
+      mount: 'errors=remount-ro',
+      expectedLog: /EXT4-fs error|Remounting filesystem/,
+    });
     const { orig, donor } = await pair(l);
     const name = (await l.device()).replace('/dev/', '');
     await writeFile(`/sys/fs/ext4/${name}/trigger_fs_error`, 'made by a test');

@@ -4,7 +4,8 @@ import { writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { defragment } from '../../lib/index.ts';
-import { MiB, useLab } from '../support/lab.ts';
+import { MiB } from '../support/lab.ts';
+import { useLab } from '../support/use.ts';
 
 // test/support/writer.c, compiled by test/support/build.mjs: it knows what the file must contain and compares.
 const WRITER = fileURLToPath(new URL('../../build/test/writer', import.meta.url));

@@ -9,7 +9,8 @@ import { fiemap } from '../../lib/kernel/fiemap.ts';
 import { O } from '../../lib/kernel/handle.ts';
 import { EXTENT_FLAG, mergeExtents } from '../../lib/layout/extents.ts';
 import { bytes } from '../../lib/layout/units.ts';
-import { filefrag, identify, MiB, useLab, type Lab } from '../support/lab.ts';
+import { filefrag, identify, MiB, type Lab } from '../support/lab.ts';
+import { useLab } from '../support/use.ts';
 
 async function collect<E extends Event>(events: AsyncIterable<E>): Promise<E[]> {
   const all: E[] = [];

@@ -60,7 +60,9 @@ test.each([
   [0, 0, 2 ** 32],
   [Number.NaN, 0, 1],
 ])('moveExtents refuses the range %d, %d, %d before the kernel sees it', async (orig, donor, count) => {
-  await expect(moveExtents(-1, -1, orig as never, donor as never, count as never)).rejects.toThrow(RangeError);
+  await expect(moveExtents(-1, -1, orig as never, donor as never, count as never)).rejects.toThrow(
+    RangeError,
+  );
 });
 
 test('the addon itself refuses a length of 0, which the kernel would take for the whole file', async () => {
