@@ -77,12 +77,15 @@ async function survives(data: string, move: (path: string) => Promise<void>): Pr
   return got.equals(expected);
 }
 
-test.each(['ordered', 'writeback'])('a write synced after a move survives a crash (data=%s)', async (data) => {
-  const run = async (path: string) => {
-    for await (const event of defragment([path])) expect(event.type).not.toMatch(/failed|skip|unsupported/);
-  };
-  for (let attempt = 0; attempt < 3; attempt++) expect(await survives(data, run)).toBe(true);
-});
+test.each(['ordered', 'writeback'])(
+  'a write synced after a move survives a crash (data=%s)',
+  async (data) => {
+    const run = async (path: string) => {
+      for await (const event of defragment([path])) expect(event.type).not.toMatch(/failed|skip|unsupported/);
+    };
+    for (let attempt = 0; attempt < 3; attempt++) expect(await survives(data, run)).toBe(true);
+  },
+);
 
 test('without the barrier it would not: this is what the barrier is for', async () => {
   expect(await survives('ordered', (path) => moveWith(path, () => Promise.resolve()))).toBe(false);
