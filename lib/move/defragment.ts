@@ -100,8 +100,9 @@ class Run {
       const planned =
         item.immovable ?? planFile(item.extents, toBlocks(item.size, blockSize), context.planOptions);
       if (typeof planned === 'string') {
-        this.#count(countFragments(item.extents));
-        yield this.tally.skip(item.path, planned);
+        const fragments = countFragments(item.extents);
+        this.#count(fragments);
+        yield this.tally.skip(item.path, planned, fragments);
         continue;
       }
       const size = toBytes(planned.blocks, blockSize);
@@ -168,9 +169,10 @@ class Run {
       };
       return;
     }
-    this.#count(countFragments(file.extents));
+    const fragments = countFragments(file.extents);
+    this.#count(fragments);
     yield outcome.kind === 'skip'
-      ? this.tally.skip(file.path, outcome.reason)
+      ? this.tally.skip(file.path, outcome.reason, fragments)
       : this.tally.fail(file.path, outcome.error);
   }
 

@@ -38,7 +38,7 @@ export async function* plan(
         const fragments = countFragments(item.extents);
         sum.fragmentsBefore += fragments;
         sum.fragmentsAfter += fragments;
-        yield tally.skip(item.path, planned);
+        yield tally.skip(item.path, planned, fragments);
         continue;
       }
       const event = describe(item, planned);

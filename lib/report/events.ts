@@ -68,6 +68,8 @@ export interface PlanEvent extends Named {
 export interface SkipEvent extends Named {
   readonly type: 'skip';
   readonly reason: Reason;
+  /** How many fragments it has, where its layout was read. */
+  readonly fragments?: number;
 }
 
 /** A file's layout was improved; FIEMAP showed it after the commit. */

@@ -37,9 +37,9 @@ export class Tally {
     return Math.round(performance.now() - this.#started) / 1000;
   }
 
-  skip(path: Buffer, reason: Reason): SkipEvent {
+  skip(path: Buffer, reason: Reason, fragments?: number): SkipEvent {
     this.skipped[reason] = (this.skipped[reason] ?? 0) + 1;
-    return { type: 'skip', ...named(path), reason };
+    return { type: 'skip', ...named(path), reason, ...(fragments !== undefined && { fragments }) };
   }
 
   fail(path: Buffer, error: Error): FailedEvent {
