@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { SYNC_RANGE, syncFileRange } from '../kernel/cache.ts';
+import { FADV, fadvise, SYNC_RANGE, syncFileRange } from '../kernel/cache.ts';
 import type { SystemError } from '../kernel/errors.ts';
 import { fiemap } from '../kernel/fiemap.ts';
 import { moveExtents } from '../kernel/moveExtent.ts';
@@ -53,13 +53,10 @@ export const isTransient = (error: SystemError): boolean =>
 
 async function giveWay(fd: number, parts: readonly Segment[], blockSize: Bytes, attempt: number) {
   for (const part of parts) {
-    // What is dirty now would be busy again.
-    await syncFileRange(
-      fd,
-      toBytes(part.logical, blockSize),
-      toBytes(part.length, blockSize),
-      SYNC_RANGE.ALL,
-    );
+    const range = [toBytes(part.logical, blockSize), toBytes(part.length, blockSize)] as const;
+    // What is dirty now would be busy again, and buffers that are still held go with their page.
+    await syncFileRange(fd, ...range, SYNC_RANGE.ALL);
+    await fadvise(fd, ...range, FADV.DONTNEED);
   }
   await sleep(5 * 2 ** attempt);
 }
