@@ -69,7 +69,7 @@ const stages = {
   },
   async vm() {
     for (const kernel of KERNELS) {
-      const command = ['npx', 'vitest', 'run', '--project', 'system'];
+      const command = ['node_modules/.bin/vitest', 'run', '--project', 'system'];
       await suite(`system tests in a VM with Linux ${kernel}`, bin('tsx'), [
         'vm/main.ts',
         '--kernel',
@@ -89,6 +89,9 @@ const unknown = only.filter((name) => !(name in stages));
 if (unknown.length > 0) {
   console.error(`test/run.mjs: no stage ${unknown.join(', ')}; there are ${Object.keys(stages).join(', ')}`);
   process.exit(2);
+}
+if (only.some((name) => name === 'system' || name === 'vm')) {
+  await check('test programs', process.execPath, ['test/support/build.mjs']);
 }
 for (const name of only) await stages[name]();
 console.log(`\n${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped`);

@@ -74,6 +74,10 @@ export class Lab {
     await (await open(this.image, 'w')).close();
     await truncate(this.image, this.#options.size ?? 512 * MiB);
     await appendFile('/dev/kmsg', `${this.#mark}\n`);
+    // Inside the VM its host watches the log as well.
+    const { expectedLog } = this.#options;
+    if (expectedLog !== undefined)
+      await appendFile('/dev/kmsg', `ext4-defrag-vm: expect ${expectedLog.source}\n`);
     await execa('mkfs.ext4', [
       '-q',
       '-F',
@@ -149,6 +153,7 @@ export class Lab {
       await this.unmount();
       const check = await execa('e2fsck', ['-fn', this.image], { reject: false, all: true });
       if (check.exitCode !== 0) throw new Error(`e2fsck -fn (exit ${check.exitCode}):\n${check.all}`);
+      if (this.#options.expectedLog !== undefined) await appendFile('/dev/kmsg', 'ext4-defrag-vm: expect\n');
       const alarms = await this.#alarms();
       if (alarms.length > 0) throw new Error(`the kernel logged:\n${alarms.join('\n')}`);
     } finally {

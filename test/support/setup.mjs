@@ -1,8 +1,8 @@
-// Makes a bare clone ready to run: npm packages, the native addon, the compiled library, and (as root on
-// Debian) the system packages named on the command line. Plain JavaScript without dependencies, because it
-// runs before anything is installed. Every step that has nothing to do costs milliseconds and says nothing.
+// Makes a bare clone ready to run: npm packages, the native addon, the compiled library, and (as root on Debian) the
+// system packages that it lacks. Plain JavaScript without dependencies, because it runs before anything is installed.
+// Every step that has nothing to do costs milliseconds and says nothing.
 //
-//   node test/support/setup.mjs [--need COMMAND=DEBIAN-PACKAGE]...
+//   node test/support/setup.mjs [--for demo|vm|test]
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
@@ -39,12 +39,27 @@ function onPath(command) {
   return folders.some((folder) => folder !== '' && existsSync(join(folder, command)));
 }
 
+/** The Debian package that brings each program. */
+const BUILD = { 'g++': 'g++', make: 'make', python3: 'python3' };
+const MOUNT = { 'mkfs.ext4': 'e2fsprogs', mount: 'mount' };
+const VM = { 'qemu-system-x86_64': 'qemu-system-x86', 'mkfs.ext4': 'e2fsprogs', 'dpkg-deb': 'dpkg' };
+const TEST = { ...MOUNT, ...VM, cc: 'gcc', setfattr: 'attr' };
+const PURPOSES = {
+  build: BUILD,
+  demo: { ...BUILD, ...MOUNT },
+  vm: { ...BUILD, ...VM },
+  test: { ...BUILD, ...TEST },
+};
+
 function debianPackages() {
-  const wanted = process.argv
-    .slice(2)
-    .filter((argument) => argument.includes('='))
-    .map((argument) => argument.split('='));
-  const missing = [...new Set(wanted.filter(([command]) => !onPath(command)).map(([, name]) => name))];
+  const purpose = process.argv[2] === '--for' ? process.argv[3] : 'build';
+  const programs = PURPOSES[purpose];
+  if (programs === undefined) {
+    say(`--for ${purpose}: not a purpose; there are ${Object.keys(PURPOSES).join(', ')}`);
+    process.exit(2);
+  }
+  const wanted = Object.entries(programs);
+  const missing = [...new Set(wanted.filter(([program]) => !onPath(program)).map(([, name]) => name))];
   if (missing.length === 0) return;
   if (process.getuid() !== 0 || !onPath('apt-get')) {
     say(`these programs are missing, please install the packages: ${missing.join(' ')}`);

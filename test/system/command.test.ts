@@ -396,7 +396,7 @@ describe('under the name e4defrag', () => {
     await l.remount();
     const real = await execa('e4defrag', ['-c', path], { reject: false });
     const ours = await asE4defrag(l, ['-c', path]);
-    expect(facts(ours.stdout as string)).toEqual(facts(real.stdout));
+    expect(facts(ours.stdout)).toEqual(facts(real.stdout));
     expect(facts(real.stdout).length).toBeGreaterThanOrEqual(4);
     expect(ours.exitCode).toBe(real.exitCode);
   });
@@ -414,8 +414,9 @@ describe('under the name e4defrag', () => {
     await fragmented(l, 'dir/b');
     const directory = await asE4defrag(l, [l.path('dir')]);
     expect(directory.exitCode).toBe(0);
-    expect(directory.stdout).toMatch(/Success:\t+\[ 2\/2 \]/);
-    expect(directory.stdout).toMatch(/Failure:\t+\[ 0\/2 \]/);
+    // e4defrag counts the directory itself too, as one that failed.
+    expect(directory.stdout).toMatch(/Success:\t+\[ 2\/3 \]/);
+    expect(directory.stdout).toMatch(/Failure:\t+\[ 1\/3 \]/);
     expect((await asE4defrag(l, [l.path('missing')])).exitCode).toBe(1);
     expect((await asE4defrag(l, [])).exitCode).toBe(1);
     expect((await asE4defrag(l, ['--json', path])).exitCode).toBe(1);

@@ -1,0 +1,54 @@
+#!/usr/bin/env node
+import { basename } from 'node:path';
+import { EXIT } from './exitCode.ts';
+import { parseCommandLine, type CommandLine } from './options.ts';
+import { UsageError } from './usageError.ts';
+
+// The mover keeps up to five blocking calls in flight; libuv reads this when the first one starts.
+process.env['UV_THREADPOOL_SIZE'] ??= '8';
+
+// Everything else is imported when it is needed: --version and --help answer at once.
+
+async function main(program: string, args: readonly string[]): Promise<number> {
+  if (basename(program).replace(/\.[cm]?js$/, '') === 'e4defrag') {
+    const { e4defrag } = await import('./e4defrag.ts');
+    return e4defrag(args);
+  }
+  try {
+    return await execute(await parse(args));
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    const { printableText } = await import('../report/names.ts');
+    process.stderr.write(
+      `ext4-defrag: ${printableText(error.message)}. Try 'ext4-defrag --help' for the usage.\n`,
+    );
+    return EXIT.USAGE;
+  }
+}
+
+async function parse(args: readonly string[]): Promise<CommandLine> {
+  const lossy = args.some((argument) => argument.includes('\ufffd'));
+  return parseCommandLine(
+    args,
+    lossy ? (await import('./arguments.ts')).argumentBytes(args.length) : undefined,
+  );
+}
+
+async function execute(line: CommandLine): Promise<number> {
+  if (line.kind === 'help') {
+    process.stdout.write((await import('./help.ts')).helpText());
+    return EXIT.OK;
+  }
+  if (line.kind === 'version') {
+    const { version } = await import('./version.ts');
+    process.stdout.write(`ext4-defrag ${version()}\n`);
+    return EXIT.OK;
+  }
+  const { loadAddon } = await import('./addon.ts');
+  if (!loadAddon()) return EXIT.UNSUPPORTED;
+  const { command } = line;
+  if (command === 'demo') return (await import('./demo.ts')).demo();
+  return (await import('./run.ts')).run({ ...line, command });
+}
+
+process.exitCode = await main(process.argv[1], process.argv.slice(2));

@@ -1,0 +1,216 @@
+import { parseArgs } from 'node:util';
+import type { DefragmentOptions } from '../move/defragment.ts';
+import { parseSize } from './size.ts';
+import { UsageError } from './usageError.ts';
+
+export type Command = 'defrag' | 'check' | 'plan' | 'demo';
+
+export interface CommandSpec {
+  readonly help: string;
+  readonly takesTargets: boolean;
+}
+
+/** The commands in the order in which help names them; the first is the default. */
+export const COMMANDS: Readonly<Record<Command, CommandSpec>> = {
+  defrag: { help: 'make fragmented files contiguous (the default)', takesTargets: true },
+  check: { help: 'show how fragmented files are; write nothing', takesTargets: true },
+  plan: { help: 'show what defrag would move; write nothing', takesTargets: true },
+  demo: { help: 'defragment made-up files on a loopback image and prove it', takesTargets: false },
+};
+
+export interface OptionSpec {
+  readonly short?: string;
+  /** What the value is called, for options that take one. */
+  readonly value?: 'SIZE' | 'GLOB';
+  readonly repeatable?: true;
+  /** The commands that have it; all when absent. */
+  readonly commands?: readonly Command[];
+  readonly help: string;
+}
+
+const ENGINE: readonly Command[] = ['defrag', 'check', 'plan'];
+const PLANNING: readonly Command[] = ['defrag', 'plan'];
+const MOVING: readonly Command[] = ['defrag'];
+
+/** Every option there is, in the order in which help names them. */
+export const OPTIONS = {
+  check: { short: 'c', commands: ['check'], help: 'the same as the command check, as in e4defrag' },
+  verbose: { short: 'v', commands: ENGINE, help: 'name every file, also those left alone' },
+  json: { commands: ENGINE, help: 'print events as JSON lines; the last is the summary' },
+  full: { commands: PLANNING, help: 'one fragment a file, however much has to be moved' },
+  'fragment-size': {
+    value: 'SIZE',
+    commands: PLANNING,
+    help: 'leave fragments of at least SIZE where they are (8M, on disks that turn 32M)',
+  },
+  exclude: {
+    value: 'GLOB',
+    repeatable: true,
+    commands: ENGINE,
+    help: 'leave out names, or with a slash paths below the target, that match',
+  },
+  'min-size': { value: 'SIZE', commands: ENGINE, help: 'leave out files smaller than SIZE' },
+  'max-size': { value: 'SIZE', commands: ENGINE, help: 'leave out files larger than SIZE' },
+  exclusive: { commands: MOVING, help: 'leave files alone that another process has open' },
+  'allow-fast-commit': {
+    commands: MOVING,
+    help: 'take the risk of fast_commit before Linux 7.0: a crash can lose synced writes',
+  },
+  'allow-no-journal': {
+    commands: MOVING,
+    help: 'take the risk of no journal: a crash can corrupt files being moved',
+  },
+  help: { short: 'h', help: 'print this help' },
+  version: { short: 'V', help: 'print the version' },
+} as const satisfies Record<string, OptionSpec>;
+
+export type OptionName = keyof typeof OPTIONS;
+
+const specOf = (name: OptionName): OptionSpec => OPTIONS[name];
+
+/** A run that the command line asks for. */
+export interface Invocation {
+  readonly kind: 'run';
+  readonly command: Command;
+  readonly targets: readonly (string | Buffer)[];
+  readonly verbose: boolean;
+  readonly json: boolean;
+  readonly engine: DefragmentOptions;
+}
+
+export type CommandLine = Invocation | { readonly kind: 'help' } | { readonly kind: 'version' };
+
+type Values = Map<OptionName, string[]>;
+
+/**
+ * Reads the arguments behind the program's name.
+ *
+ * @param bytesOf an argument's bytes, for those that are not UTF-8
+ * @throws UsageError
+ */
+export function parseCommandLine(
+  args: readonly string[],
+  bytesOf: (index: number) => Buffer | undefined = () => undefined,
+): CommandLine {
+  const { values, words } = readTokens(args);
+  if (values.has('help')) return { kind: 'help' };
+  if (values.has('version')) return { kind: 'version' };
+  const named = words.length > 0 && !words[0].literal && isCommand(words[0].text) ? words[0].text : undefined;
+  const command = chooseCommand(named, values);
+  checkOptions(command, values);
+  const targets = named === undefined ? words : words.slice(1);
+  checkTargets(command, targets);
+  return {
+    kind: 'run',
+    command,
+    targets: targets.map(({ text, index }) => (text.includes('\ufffd') ? (bytesOf(index) ?? text) : text)),
+    verbose: values.has('verbose'),
+    json: values.has('json'),
+    engine: engineOptions(values),
+  };
+}
+
+const isCommand = (word: string): word is Command => Object.hasOwn(COMMANDS, word);
+const isOption = (name: string): name is OptionName => Object.hasOwn(OPTIONS, name);
+
+interface Word {
+  readonly text: string;
+  readonly index: number;
+  /** It stands behind "--". */
+  readonly literal: boolean;
+}
+
+function readTokens(args: readonly string[]): { values: Values; words: Word[] } {
+  const { tokens } = parseArgs({
+    args: [...args],
+    options: Object.fromEntries(
+      Object.entries(OPTIONS).map(([name, spec]: [string, OptionSpec]) => [
+        name,
+        { type: spec.value ? 'string' : 'boolean', ...(spec.short && { short: spec.short }) },
+      ]),
+    ),
+    allowPositionals: true,
+    // Its own messages are long and not about this program.
+    strict: false,
+    tokens: true,
+  });
+  const values: Values = new Map();
+  const words: Word[] = [];
+  let literal = false;
+  for (const token of tokens) {
+    if (token.kind === 'option-terminator') literal = true;
+    else if (token.kind === 'positional') words.push({ text: token.value, index: token.index, literal });
+    else readOption(token, values);
+  }
+  return { values, words };
+}
+
+function readOption(
+  token: { name: string; rawName: string; value: string | undefined; inlineValue: boolean | undefined },
+  values: Values,
+): void {
+  const { name, rawName, value, inlineValue } = token;
+  if (!isOption(name)) throw new UsageError(`there is no option ${rawName}`);
+  const wanted = specOf(name).value;
+  if (wanted === undefined && value !== undefined) throw new UsageError(`option ${rawName} takes no value`);
+  const missing = value === undefined || value === '' || (!inlineValue && /^-./.test(value));
+  if (wanted !== undefined && missing) throw new UsageError(`option ${rawName} needs a ${wanted}`);
+  values.set(name, [...(values.get(name) ?? []), value ?? '']);
+}
+
+function chooseCommand(named: Command | undefined, values: Values): Command {
+  if (!values.has('check')) return named ?? 'defrag';
+  if (named !== undefined && named !== 'check') {
+    throw new UsageError(`option -c means the command check, but the command is ${named}`);
+  }
+  return 'check';
+}
+
+function checkOptions(command: Command, values: Values): void {
+  for (const name of values.keys()) {
+    const { commands } = specOf(name);
+    if (commands?.includes(command) === false) {
+      throw new UsageError(
+        `the command ${command} has no option --${name} (it belongs to ${commands.join(', ')})`,
+      );
+    }
+  }
+  if (values.has('full') && values.has('fragment-size')) {
+    throw new UsageError('--full and --fragment-size exclude each other');
+  }
+}
+
+function checkTargets(command: Command, targets: readonly Word[]): void {
+  if (!COMMANDS[command].takesTargets) {
+    if (targets.length > 0) throw new UsageError(`the command ${command} takes no target`);
+  } else if (targets.length === 0) {
+    throw new UsageError('no target: name a file, a directory, a mount point or a mounted block device');
+  }
+}
+
+function engineOptions(values: Values): DefragmentOptions {
+  const size = (name: OptionName) => {
+    const text = values.get(name)?.at(-1);
+    return text === undefined ? undefined : parseSize(text, `--${name}`);
+  };
+  const exclude = values.get('exclude') ?? [];
+  for (const pattern of exclude) {
+    if (/^\/*$/.test(pattern)) throw new UsageError(`--exclude ${pattern} matches nothing: it names no file`);
+  }
+  const fragmentSize = size('fragment-size');
+  if (fragmentSize === 0) throw new UsageError('--fragment-size must be more than 0');
+  const [minSize, maxSize] = [size('min-size'), size('max-size')];
+  if (minSize !== undefined && maxSize !== undefined && minSize > maxSize) {
+    throw new UsageError('--min-size is more than --max-size: no file can match');
+  }
+  return {
+    full: values.has('full'),
+    fragmentSize,
+    exclude,
+    minSize,
+    maxSize,
+    exclusive: values.has('exclusive'),
+    allowFastCommit: values.has('allow-fast-commit'),
+    allowNoJournal: values.has('allow-no-journal'),
+  };
+}

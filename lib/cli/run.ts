@@ -1,0 +1,60 @@
+import { check } from '../scan/check.ts';
+import { defragment } from '../move/defragment.ts';
+import { plan } from '../plan/planTargets.ts';
+import type { Event } from '../report/events.ts';
+import { JsonReporter } from '../report/json.ts';
+import type { Line } from '../report/reporter.ts';
+import { textReporter } from '../report/text.ts';
+import { Console } from './console.ts';
+import { EXIT, exitCodeOf, type ExitCode } from './exitCode.ts';
+import type { Invocation } from './options.ts';
+import { Output } from './output.ts';
+import { StopSignals } from './signals.ts';
+import { styleFor } from './terminal.ts';
+
+const ENGINE = { defrag: defragment, check, plan };
+
+/** The commands that are one run of the engine. */
+export type EngineCommand = keyof typeof ENGINE;
+
+/** Runs a command of the engine and reports what happens. */
+export async function run(invocation: Invocation & { readonly command: EngineCommand }): Promise<ExitCode> {
+  const { command, json, verbose, targets, engine } = invocation;
+  const console = new Console(new Output(process.stdout), new Output(process.stderr));
+  using stop = new StopSignals(() => {
+    void console.warn(command === 'defrag' ? 'stopping: finishing the chunk in hand' : 'stopping');
+  });
+  const reporter = json
+    ? new JsonReporter({ verbose })
+    : textReporter(command, { verbose, style: styleFor(console.out), errorStyle: styleFor(console.err) });
+  const events = ENGINE[command](targets, { ...engine, signal: stop.signal });
+  const code = await report(events, (event) => reporter.lines(event), console);
+  return finish(code, console);
+}
+
+/**
+ * Shows a run's events until it ends or nobody reads any more; leaving it then makes the engine finish the chunk in
+ * hand and commit.
+ */
+export async function report(
+  events: AsyncIterable<Event>,
+  linesOf: (event: Event) => readonly Line[] | Promise<readonly Line[]>,
+  console: Console,
+): Promise<ExitCode> {
+  for await (const event of events) {
+    await console.print(await linesOf(event));
+    if (event.type === 'summary') return exitCodeOf(event);
+    if (console.out.closed) break;
+    console.see(event);
+  }
+  return EXIT.INTERRUPTED;
+}
+
+/** Waits for the output, and says so when it could not be written. */
+export async function finish(code: ExitCode, console: Console): Promise<ExitCode> {
+  await console.flush();
+  const { failure } = console.out;
+  if (failure === undefined) return code;
+  await console.warn(`standard output cannot be written: ${failure.message}`);
+  return EXIT.FAILED;
+}

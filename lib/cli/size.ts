@@ -1,0 +1,28 @@
+import { bytes, type Bytes } from '../layout/units.ts';
+import { UsageError } from './usageError.ts';
+
+const FACTORS: Readonly<Record<string, number>> = {
+  '': 1,
+  K: 1024,
+  M: 1024 ** 2,
+  G: 1024 ** 3,
+  T: 1024 ** 4,
+};
+
+/**
+ * Bytes from a number with or without a binary unit: 4096, 64K, 8MiB, 2g. Decimal units such as MB are refused:
+ * half the world takes them for the binary ones.
+ *
+ * @param where the option, for the message
+ * @throws UsageError
+ */
+export function parseSize(text: string, where: string): Bytes {
+  const match = /^(\d+)(?:([KMGT])(?:iB)?)?$/i.exec(text);
+  const size = match ? Number(match[1]) * FACTORS[(match[2] ?? '').toUpperCase()] : NaN;
+  if (!Number.isSafeInteger(size)) {
+    throw new UsageError(
+      `${where} ${text} is not a size: give bytes, or K, M, G or T (1024-based), such as 64M`,
+    );
+  }
+  return bytes(size);
+}
