@@ -111,6 +111,8 @@ const links: Readonly<Record<string, string>> = {
   lib: 'usr/lib',
   lib64: 'usr/lib64',
   'usr/sbin': 'bin',
+  // e4defrag looks mounts up there.
+  'etc/mtab': '/proc/self/mounts',
 };
 const emptyFolders = [
   ...['dev', 'proc', 'sys', 'run', 'tmp', 'root', 'mnt', 'project', 'scratch'],

@@ -39,18 +39,28 @@ async function run({ vm, log }: CommandLine): Promise<number> {
   const { stdout, stderr } = process;
   let kernelLog = '';
   try {
+    if (log !== undefined) await writeFile(log, ''); // better to fail now than after the run
     const result = await runInVm({ ...vm, stdout, stderr, say, signal: stop.signal });
     kernelLog = result.kernelLog;
     return result.exitCode;
   } catch (error) {
+    if (isSystemError(error)) {
+      say(error.message);
+      return 125;
+    }
     if (!(error instanceof VmFailure)) throw error;
     kernelLog = error.kernelLog;
     if (kernelLog.trim() !== '' && error.kind !== 'aborted') showEnd(kernelLog);
     say(error.message);
     return stop.status() ?? (error.kind === 'timeout' ? 124 : 125);
   } finally {
-    if (log !== undefined) await writeFile(log, kernelLog);
+    if (log !== undefined && kernelLog !== '') await writeFile(log, kernelLog);
   }
+}
+
+/** A folder that cannot be written, a full disk: no fault of this program. */
+function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && 'syscall' in error;
 }
 
 function showEnd(kernelLog: string): void {

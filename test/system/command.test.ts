@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { execa, type Options } from 'execa';
 import { describe, expect, test } from 'vitest';
-import { filefrag, identify, MiB, type Lab } from '../support/lab.ts';
+import { filefrag, identify, MiB, scaled, type Lab } from '../support/lab.ts';
 import { useLab } from '../support/use.ts';
 
 // The command as it is installed: compiled, in a process of its own.
@@ -135,7 +135,7 @@ describe('defrag', () => {
     async (signal) => {
       const l = await useLab({ size: 1024 * MiB });
       const names = ['a', 'b', 'c', 'd'];
-      for (const name of names) await fragmented(l, name, 64 * MiB, 2);
+      for (const name of names) await fragmented(l, name, scaled(64 * MiB), 2);
       const before = await Promise.all(names.map((name) => identify(l.path(name))));
       await l.remount();
       const child = execa(process.execPath, [CLI, '--json', l.mountPoint], { reject: false });
