@@ -92,13 +92,16 @@ export async function* moveBatch(
     for (const job of placed.jobs) yield await judge(job, context);
     exchanging = false;
   } finally {
-    if (exchanging) await barrier.commit();
-    for (const job of jobs) {
-      await leases.drop(job.fd);
-      await closeFd(job.fd);
+    try {
+      if (exchanging) await barrier.commit();
+    } finally {
+      for (const { fd } of jobs) {
+        await leases.drop(fd);
+        await closeFd(fd);
+      }
+      await stock.close();
+      if (nearFd !== undefined) await closeFd(nearFd);
     }
-    await stock.close();
-    if (nearFd !== undefined) await closeFd(nearFd);
   }
 }
 
@@ -201,7 +204,7 @@ async function judge(job: Job, context: BatchContext): Promise<Outcome> {
   try {
     let layout = await layoutOf(job, context);
     const improved = countFragments(clip(layout, job.sizeBlocks)) < job.plan.fragmentsBefore;
-    if ((!improved && job.moved > 0) || job.writeFailed) {
+    if (!improved || job.writeFailed) {
       for (const segment of job.segments) await undo(job.fd, segment, context.filesystem.blockSize);
       await context.barrier.commit();
       layout = await layoutOf(job, context);

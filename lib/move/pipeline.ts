@@ -136,7 +136,7 @@ async function prefetch(
   }
 }
 
-/** Writes an exchanged chunk back, and leaves the cache as it was. */
+/** Writes an exchanged chunk back, and leaves the cache as it was. Never rejects: it is awaited later. */
 async function flush(
   { file, part, offset, length }: Chunk,
   keepCached: boolean,
@@ -144,14 +144,13 @@ async function flush(
 ): Promise<void> {
   try {
     await syncFileRange(file.fd, offset, length, SYNC_RANGE.ALL);
+    if (!keepCached) await fadvise(file.fd, offset, length, FADV.DONTNEED);
+    await fadvise(part.donorFd, toBytes(part.donor, blockSize), length, FADV.DONTNEED);
   } catch (error) {
     // The cache may hold the only good copy: it is kept, and the file goes back to its old place.
     file.writeFailed = true;
     file.error ??= error as SystemError;
-    return;
   }
-  if (!keepCached) await fadvise(file.fd, offset, length, FADV.DONTNEED);
-  await fadvise(part.donorFd, toBytes(part.donor, blockSize), length, FADV.DONTNEED);
 }
 
 /** Commits for a file that others have open, and for the files whose lease somebody waits for. */

@@ -30,8 +30,9 @@ export interface FilePlan {
   readonly ranges: readonly Range[];
   readonly blocks: Blocks;
   readonly fragmentsBefore: number;
-  /** When every range finds a contiguous place. */
+  /** When every range finds a place as contiguous as the filesystem allows. */
   readonly fragmentsAfter: number;
+  readonly longestRun: Blocks;
 }
 
 /**
@@ -56,23 +57,21 @@ export function planFile(merged: ExtentTable, sizeBlocks: Blocks, options: PlanO
   const lengths = fragmentLengths(extents, starts);
   const ranges = options.fragmentBlocks === Infinity ? [whole(lengths)] : cheapestRanges(lengths, options);
   if (ranges.length === 0) return 'large-fragments';
-  return withRanges({ extents, starts, fragmentsBefore }, ranges);
+  return withRanges({ extents, starts, fragmentsBefore, longestRun: options.longestRun }, ranges);
 }
 
 function withRanges(
-  layout: Pick<FilePlan, 'extents' | 'starts' | 'fragmentsBefore'>,
+  layout: Pick<FilePlan, 'extents' | 'starts' | 'fragmentsBefore' | 'longestRun'>,
   ranges: readonly Range[],
 ): FilePlan {
-  const { extents, starts, fragmentsBefore } = layout;
-  const joined = ranges.reduce((sum, range) => sum + range.endFragment - range.firstFragment, 0);
-  return {
-    extents,
-    starts,
-    ranges,
-    blocks: blocks(ranges.reduce((sum, range) => sum + range.blocks, 0)),
-    fragmentsBefore,
-    fragmentsAfter: fragmentsBefore - joined + ranges.length,
-  };
+  const { extents, starts, fragmentsBefore, longestRun } = layout;
+  let [fragmentsAfter, moved] = [fragmentsBefore, 0];
+  for (const range of ranges) {
+    fragmentsAfter -= range.endFragment - range.firstFragment;
+    fragmentsAfter += idealFragments(range.blocks, longestRun);
+    moved += range.blocks;
+  }
+  return { extents, starts, ranges, blocks: blocks(moved), fragmentsBefore, fragmentsAfter, longestRun };
 }
 
 const whole = (lengths: Float64Array): Range => rangeOf(lengths, 0, lengths.length);
