@@ -53,7 +53,9 @@ function skip(name, why) {
   totals.skipped++;
 }
 
-const KERNELS = ['6.1', '6.12'];
+// What the command line does with its arguments does not depend on the kernel: on the older one the engine is enough.
+const ENGINE = ['binding', 'defragment', 'durability', 'concurrency'].map((name) => `test/system/${name}`);
+const KERNELS = { 6.12: [], 6.1: ENGINE };
 
 const stages = {
   async static() {
@@ -68,13 +70,13 @@ const stages = {
     else await suite(name, bin('vitest'), ['run', '--project', 'system']);
   },
   async vm() {
-    for (const kernel of KERNELS) {
-      const command = ['node_modules/.bin/vitest', 'run', '--project', 'system'];
+    for (const [kernel, files] of Object.entries(KERNELS)) {
+      const vitest = ['node_modules/.bin/vitest', 'run', '--project', 'system', ...files];
       await suite(`system tests in a VM with Linux ${kernel}`, bin('tsx'), [
         'vm/main.ts',
         '--kernel',
         kernel,
-        ...command,
+        ...vitest,
       ]);
     }
   },

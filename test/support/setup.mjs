@@ -12,10 +12,10 @@ import { fileURLToPath } from 'node:url';
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const say = (text) => console.error(`setup: ${text}`);
 
-function run(command, args) {
+function run(command, args, env = {}) {
   try {
     // What a set-up step prints is not a result: it goes to stderr.
-    execFileSync(command, args, { cwd: root, stdio: ['ignore', 2, 2] });
+    execFileSync(command, args, { cwd: root, stdio: ['ignore', 2, 2], env: { ...process.env, ...env } });
   } catch (error) {
     say(`"${[command, ...args].join(' ')}" failed (${error.status ?? error.code}); its output is above`);
     process.exit(1);
@@ -87,8 +87,8 @@ function addon() {
   const sources = [join(root, 'native'), join(root, 'binding.gyp')];
   if (existsSync(built) && statSync(built).mtimeMs >= newest(sources)) return;
   say('building the native addon');
-  // npm brings its own node-gyp; `npm rebuild` would skip a package whose prebuilt binary fits.
-  run('npm', ['exec', '--no', '--', 'node-gyp', 'rebuild', '--loglevel=error']);
+  // npm puts its own node-gyp on the PATH of scripts. A prebuilt binary must not do for changed sources.
+  run('npm', ['run', '--silent', 'install'], { npm_config_build_from_source: 'true' });
 }
 
 function library() {

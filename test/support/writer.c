@@ -129,6 +129,8 @@ static void recreate(void) {
     for (size_t block = (size_t)odd; block < count; block += 2) put(block * BLOCK, BLOCK);
     if (fdatasync(fd)) fail("fdatasync");
   }
+  // Some files live long enough to be moved, others vanish while they are.
+  if (below(2)) usleep((useconds_t)below(800000));
 }
 
 static void direct(void) {

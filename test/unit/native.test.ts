@@ -28,6 +28,10 @@ test('structures and request numbers are the kernel’s', () => {
     'ext4_tune_sb_params.compat': 64,
     // include/uapi/linux/openat2.h, mman.h
     open_how: 24,
+    // include/linux/exportfs.h, fcntl.h
+    file_handle: 8,
+    'file_handle.handle_type': 4,
+    'file_handle.f_handle': 8,
     cachestat_range: 16,
     cachestat: 40,
   });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { parseKernelVersion, refusal, type SafetyFacts } from '../../lib/ext4/safety.ts';
-import { COMPAT, INCOMPAT, parseSuperblock, RO_COMPAT } from '../../lib/ext4/superblock.ts';
+import { COMPAT, RO_COMPAT } from '../../lib/ext4/superblock.ts';
 import { INODE_FLAG } from '../../lib/kernel/handle.ts';
 import { bytes } from '../../lib/layout/units.ts';
 import { named } from '../../lib/report/events.ts';
@@ -39,36 +39,6 @@ describe('mountinfo', () => {
     expect(deviceName(0x0703n)).toBe('7:3');
     expect(deviceName(0x1234567800abcdef0n & 0xffff_ffff_ffff_ffffn)).toMatch(/^\d+:\d+$/);
     expect(deviceName((259n << 8n) | (300n & 0xffn) | ((300n & ~0xffn) << 12n))).toBe('259:300');
-  });
-});
-
-describe('superblock', () => {
-  const make = (changes: (buffer: Buffer) => void = () => undefined) => {
-    const buffer = Buffer.alloc(1024);
-    buffer.writeUInt16LE(0xef53, 0x38);
-    buffer.writeUInt32LE(32768, 0x20);
-    buffer.writeUInt32LE(INCOMPAT.FLEX_BG, 0x60);
-    buffer[0x174] = 4;
-    changes(buffer);
-    return parseSuperblock(buffer);
-  };
-
-  test('geometry and feature words', () => {
-    expect(make((b) => b.writeUInt32LE(COMPAT.HAS_JOURNAL, 0x5c))).toEqual({
-      compat: COMPAT.HAS_JOURNAL,
-      incompat: INCOMPAT.FLEX_BG,
-      roCompat: 0,
-      blocksPerGroup: 32768,
-      groupsPerFlex: 16,
-    });
-    expect(make((b) => b.writeUInt32LE(0, 0x60))?.groupsPerFlex).toBe(1);
-  });
-
-  test('what is none is undefined', () => {
-    expect(parseSuperblock(Buffer.alloc(100))).toBeUndefined();
-    expect(parseSuperblock(Buffer.alloc(1024))).toBeUndefined();
-    expect(make((b) => b.writeUInt32LE(0, 0x20))).toBeUndefined();
-    expect(make((b) => (b[0x174] = 200))).toBeUndefined();
   });
 });
 
