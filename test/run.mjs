@@ -55,7 +55,10 @@ function skip(name, why) {
 
 // What the command line does with its arguments does not depend on the kernel: on the older one the engine is enough.
 const ENGINE = ['binding', 'defragment', 'durability', 'concurrency'].map((name) => `test/system/${name}`);
-const KERNELS = { 6.12: [], 6.1: ENGINE };
+const KERNELS = [
+  { kernel: '6.12', files: [] },
+  { kernel: '6.1', files: ENGINE },
+];
 
 const stages = {
   async static() {
@@ -70,7 +73,7 @@ const stages = {
     else await suite(name, bin('vitest'), ['run', '--project', 'system']);
   },
   async vm() {
-    for (const [kernel, files] of Object.entries(KERNELS)) {
+    for (const { kernel, files } of KERNELS) {
       const vitest = ['node_modules/.bin/vitest', 'run', '--project', 'system', ...files];
       await suite(`system tests in a VM with Linux ${kernel}`, bin('tsx'), [
         'vm/main.ts',
