@@ -102,6 +102,14 @@ Napi::Value OpenAt2(const Napi::CallbackInfo& info) {
                });
 }
 
+Napi::Value OpenByHandle(const Napi::CallbackInfo& info) {
+  return Start(info, ToNumber,
+               [mount_fd = Int(info, 0), inode = static_cast<uint32_t>(Word(info, 1)),
+                generation = static_cast<uint32_t>(Word(info, 2)), flags = Int(info, 3)](Answer& answer) {
+                 answer.result = ext4::OpenByHandle(mount_fd, inode, generation, flags);
+               });
+}
+
 Napi::Value GetDents(const Napi::CallbackInfo& info) {
   return Start(info, ToBytes, [fd = Int(info, 0), capacity = Word(info, 1)](Answer& answer) {
     answer.result = ext4::GetDents(fd, answer.bytes, capacity);
@@ -196,6 +204,7 @@ Napi::Value Layout(const Napi::CallbackInfo& info) {
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   const std::pair<const char*, Napi::Value (*)(const Napi::CallbackInfo&)> functions[] = {
       {"openat2", OpenAt2},
+      {"openByHandle", OpenByHandle},
       {"getdents", GetDents},
       {"fiemap", Fiemap},
       {"moveExtents", MoveExtents},

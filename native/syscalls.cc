@@ -45,7 +45,17 @@ struct CacheStatResult {
   uint64_t recently_evicted;
 };
 
+// struct file_handle of fcntl.h with the handle that ext4 makes: FILEID_INO32_GEN of linux/exportfs.h.
+constexpr int kInodeAndGeneration = 1;
+struct InodeHandle {
+  uint32_t bytes;
+  int32_t type;
+  uint32_t inode;
+  uint32_t generation;
+};
+
 static_assert(sizeof(MoveExtent) == 40);
+static_assert(sizeof(InodeHandle) == sizeof(struct file_handle) + 8);
 static_assert(sizeof(TuneSbParams) == 232 && offsetof(TuneSbParams, compat) == 64);
 
 int64_t Result(int64_t value) { return value < 0 ? -errno : value; }
@@ -58,6 +68,11 @@ int64_t OpenAt2(int dir_fd, const std::string& path, uint64_t flags, uint64_t mo
   how.mode = mode;
   how.resolve = resolve;
   return Result(syscall(SYS_openat2, dir_fd, path.c_str(), &how, sizeof how));
+}
+
+int64_t OpenByHandle(int mount_fd, uint32_t inode, uint32_t generation, int flags) {
+  InodeHandle handle = {8, kInodeAndGeneration, inode, generation};
+  return Result(syscall(SYS_open_by_handle_at, mount_fd, &handle, flags | O_CLOEXEC));
 }
 
 int64_t GetDents(int fd, std::vector<uint8_t>& out, size_t capacity) {
@@ -193,6 +208,9 @@ std::vector<std::pair<const char*, uint64_t>> Layout() {
       {"ext4_tune_sb_params", sizeof(TuneSbParams)},
       {"ext4_tune_sb_params.compat", offsetof(TuneSbParams, compat)},
       {"open_how", sizeof(struct open_how)},
+      {"file_handle", sizeof(struct file_handle)},
+      {"file_handle.handle_type", offsetof(struct file_handle, handle_type)},
+      {"file_handle.f_handle", offsetof(struct file_handle, f_handle)},
       {"cachestat_range", sizeof(CacheStatRange)},
       {"cachestat", sizeof(CacheStatResult)},
   };

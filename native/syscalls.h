@@ -22,6 +22,8 @@ struct MoveExtent {
 };
 
 int64_t OpenAt2(int dir_fd, const std::string& path, uint64_t flags, uint64_t mode, uint64_t resolve);
+/// Opens by inode number and generation, where generation 0 fits any; `mount_fd` is any descriptor of the filesystem.
+int64_t OpenByHandle(int mount_fd, uint32_t inode, uint32_t generation, int flags);
 int64_t GetDents(int fd, std::vector<uint8_t>& out, size_t capacity);
 int64_t Fiemap(int fd, uint64_t start, uint64_t length, uint32_t flags, uint64_t max_extents,
                std::vector<uint64_t>& out);

@@ -21,12 +21,15 @@ function readCommandLine(): CommandLine | undefined {
   }
 }
 
-/** The first signal stops the guest in an orderly way; this process then ends with the signal's status. */
+/**
+ * A signal stops the guest and removes what belongs to the run; this process then ends with the signal's
+ * status. It may come more than once, from the terminal and from the program that started this one.
+ */
 function stopOnSignals(): { signal: AbortSignal; status: () => number | undefined } {
   const controller = new AbortController();
   let status: number | undefined;
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    process.once(name, () => {
+    process.on(name, () => {
       status = 128 + constants.signals[name];
       controller.abort();
     });

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { unpackedPackages } from './apt.ts';
 import { baseDisk } from './base.ts';
 import { projectDisk, scratchDisk } from './disks.ts';
+import { VmFailure } from './failure.ts';
 import { runGuest, type GuestOptions, type GuestResult } from './guest.ts';
 import { requireX64Linux } from './host.ts';
 import { initramfs } from './initramfs.ts';
@@ -43,11 +44,17 @@ export async function runInVm(options: VmOptions): Promise<VmResult> {
   requireX64Linux();
   requireQemu();
   const say = options.say ?? (() => undefined);
+  const goOn = () => {
+    if (options.signal?.aborted) throw new VmFailure('aborted', 'the run was stopped');
+  };
   const busyboxPackage = await unpackedPackages(['trixie'], 'busybox-static', noDependency, say);
   const busybox = join(busyboxPackage, 'usr', 'bin', 'busybox');
+  goOn();
   const kernel = await prepareKernel(options.kernel ?? defaultKernel, busybox, say);
+  goOn();
   const base = await baseDisk(project, busybox, say);
   const accelerator = options.accelerator ?? (await chooseAccelerator(kernel, busybox, say));
+  goOn();
   // Not in /tmp, which may be kept in memory: the scratch disk can grow to gigabytes.
   const folder = await mkdtemp(join(process.env.TMPDIR ?? '/var/tmp', 'ext4-defrag-vm-'));
   try {

@@ -61,6 +61,23 @@ export async function openAt(
   return check<number>(await native().openat2(dirFd, path, flags, mode, resolve), 'openat2');
 }
 
+/**
+ * open_by_handle_at(2), close-on-exec: opens an inode by its number, whatever its names are. Needs
+ * CAP_DAC_READ_SEARCH, and looks at no permission of any directory on the way.
+ *
+ * @param mountFd any open file or directory of the filesystem, not with O_PATH
+ * @param generation 0 fits every generation (fs/ext4/super.c, ext4_nfs_get_inode)
+ * @throws SystemError ESTALE when the inode is free, unlinked, of another generation or the filesystem's own
+ */
+export async function openByHandle(
+  mountFd: number,
+  inode: number,
+  generation: number,
+  flags: number,
+): Promise<number> {
+  return check<number>(await native().openByHandle(mountFd, inode, generation, flags), 'open_by_handle_at');
+}
+
 // Wrapped, so that they can be handed to map(): fs functions do not bear a second argument.
 export const closeFd = (fd: number): Promise<void> => promisify(close)(fd);
 export const fsyncFd = (fd: number): Promise<void> => promisify(fsync)(fd);

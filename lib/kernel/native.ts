@@ -13,6 +13,7 @@ export interface Native {
     mode: number,
     resolve: number,
   ): Promise<number>;
+  openByHandle(mountFd: number, inode: number, generation: number, flags: number): Promise<number>;
   getdents(fd: number, capacity: number): Promise<Buffer | number>;
   fiemap(
     fd: number,

@@ -1,5 +1,6 @@
 import { open, readFile, readlink } from 'node:fs/promises';
 import { release } from 'node:os';
+import { Invalid } from '../ext4/invalid.ts';
 import { parseKernelVersion, type KernelVersion } from '../ext4/safety.ts';
 import {
   INCOMPAT,
@@ -116,7 +117,7 @@ async function readSuperblock(device: string, blockSize: Bytes) {
     const buffer = Buffer.alloc(SUPERBLOCK_SIZE);
     await file.read(buffer, 0, SUPERBLOCK_SIZE, SUPERBLOCK_OFFSET);
     const superblock = parseSuperblock(buffer);
-    return superblock && 1024 * 2 ** buffer.readUInt32LE(0x18) === blockSize ? superblock : undefined;
+    return superblock instanceof Invalid || superblock.blockSize !== blockSize ? undefined : superblock;
   } catch {
     return undefined;
   } finally {

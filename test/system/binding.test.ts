@@ -182,10 +182,11 @@ describe('EXT4_IOC_MOVE_EXT', () => {
     const { orig, donor } = await pair(l);
     const name = (await l.device()).replace('/dev/', '');
     await writeFile(`/sys/fs/ext4/${name}/trigger_fs_error`, 'made by a test');
-    expect(await moveError(orig, donor)).toBe('EROFS');
+    // Between 6.3 and 6.15 the kernel shuts the filesystem down at the same moment, and says that first.
+    expect(['EROFS', 'EIO']).toContain(await moveError(orig, donor));
     await l.unmount();
-    // Clears the error that the superblock remembers.
-    await execa('e2fsck', ['-fy', l.image], { reject: false });
+    // The first run replays the journal, the second clears the error that the superblock remembers.
+    for (let run = 0; run < 2; run++) await execa('e2fsck', ['-fy', l.image], { reject: false });
   });
 
   test.each([

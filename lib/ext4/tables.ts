@@ -1,0 +1,180 @@
+import { RunCounter } from '../layout/runCounter.ts';
+import { checkNode, CORRUPT, entryCount, ROOT_SIZE, visitChildren, visitExtents } from './extentTree.ts';
+import { FileColumns } from './files.ts';
+import { GROUP_FLAG, type GroupTable } from './groups.ts';
+import { inodeFlags, inodeGeneration, inodeKind, inodeLinks, inodeRoot, inodeSize, KIND } from './inode.ts';
+import type { Superblock } from './superblock.ts';
+import { DeepFiles } from './trees.ts';
+
+/** How many inodes of each kind were met. */
+export interface InodeCounts {
+  /** Regular files with blocks mapped by extents, whether their tree is sound or not. */
+  files: number;
+  directories: number;
+  special: number;
+  /** Regular files whose content is in the inode. */
+  inline: number;
+  /** Regular files mapped by indirect blocks. */
+  indirect: number;
+  /** Regular files without a block: empty, all holes, or not written back yet. */
+  empty: number;
+  /** The filesystem's own. */
+  system: number;
+}
+
+export const noInodes = (): InodeCounts => ({
+  files: 0,
+  directories: 0,
+  special: 0,
+  inline: 0,
+  indirect: 0,
+  empty: 0,
+  system: 0,
+});
+
+/** Where what inode tables say is gathered. */
+export interface InodeSink {
+  /** Files whose whole tree is in the inode. */
+  readonly files: FileColumns;
+  /** Files whose tree does not hold together. */
+  readonly doubtful: FileColumns;
+  /** Files whose tree goes on in other blocks. */
+  readonly deep: DeepFiles;
+  readonly counts: InodeCounts;
+}
+
+/** Goes over consecutive inodes: `count` of them from `firstInode`, at `offset` in `table`. */
+export function readInodes(
+  table: DataView,
+  offset: number,
+  firstInode: number,
+  count: number,
+  superblock: Superblock,
+  sink: InodeSink,
+): void {
+  const { counts } = sink;
+  for (let i = 0; i < count; i++) {
+    const at = offset + i * superblock.inodeSize;
+    switch (inodeKind(table, at, firstInode + i, superblock)) {
+      case KIND.EXTENTS:
+        readFile(table, at, firstInode + i, superblock, sink);
+        break;
+      case KIND.DIRECTORY:
+        counts.directories++;
+        break;
+      case KIND.SPECIAL:
+        counts.special++;
+        break;
+      case KIND.INLINE:
+        counts.inline++;
+        break;
+      case KIND.INDIRECT:
+        counts.indirect++;
+        break;
+      case KIND.EMPTY:
+        counts.empty++;
+        break;
+      case KIND.SYSTEM:
+        counts.system++;
+        break;
+    }
+  }
+}
+
+const counter = new RunCounter();
+const countExtent = (logical: number, physical: number, length: number): void =>
+  counter.add(logical, physical, length);
+
+function readFile(table: DataView, at: number, inode: number, superblock: Superblock, sink: InodeSink): void {
+  const root = inodeRoot(at);
+  const size = inodeSize(table, at, superblock);
+  const depth = checkNode(table, root, ROOT_SIZE, superblock);
+  if (depth === 0 && entryCount(table, root) === 0) {
+    sink.counts.empty++;
+    return;
+  }
+  sink.counts.files++;
+  const sound = depth !== CORRUPT && size <= 2 ** 32 * superblock.blockSize;
+  const files = !sound ? sink.doubtful : depth === 0 ? sink.files : sink.deep.files;
+  const row = files.push(
+    inode,
+    inodeGeneration(table, at),
+    size,
+    Math.max(0, depth),
+    inodeFlags(table, at),
+    inodeLinks(table, at),
+  );
+  if (!sound) return;
+  if (depth > 0) {
+    visitChildren(table, root, (logical, block) => sink.deep.below[depth].push(block, logical, row));
+    return;
+  }
+  counter.reset();
+  visitExtents(table, root, countExtent);
+  files.blocks[row] = counter.blocks;
+  files.fragments[row] = counter.fragments;
+}
+
+/** Consecutive inodes within a read. */
+export interface InodeStretch {
+  /** Bytes from the start of the read. */
+  readonly offset: number;
+  readonly firstInode: number;
+  readonly count: number;
+}
+
+/** One read of the device, which the tables of several groups may share. */
+export interface TableRead {
+  /** In bytes. */
+  readonly position: number;
+  readonly length: number;
+  readonly inodes: readonly InodeStretch[];
+}
+
+/** Inodes of a group that may be in use: those at the table's end that never were are left out. */
+export function initializedInodes(
+  { inodesPerGroup }: Superblock,
+  { flags, unusedInodes }: GroupTable,
+  group: number,
+): number {
+  return flags[group] & GROUP_FLAG.INODE_UNINIT ? 0 : inodesPerGroup - unusedInodes[group];
+}
+
+/** Reading on over a gap of that many bytes costs less than a request more. */
+export const SMALL_GAP = 64 * 1024;
+
+/**
+ * All inode tables in the order in which they lie on the device, as reads of at most `maxBytes`, a multiple of the
+ * inode size. The tables of a flex group lie side by side.
+ */
+export function* tableReads(
+  superblock: Superblock,
+  groups: GroupTable,
+  maxBytes: number,
+): Generator<TableRead, void, void> {
+  const { inodeSize, blockSize, inodesPerGroup } = superblock;
+  let read = { position: 0, length: 0, inodes: [] as InodeStretch[] };
+  for (const group of groupsInTableOrder(groups)) {
+    const total = initializedInodes(superblock, groups, group);
+    for (let done = 0; done < total;) {
+      const position = groups.inodeTable[group] * blockSize + done * inodeSize;
+      const gap = position - (read.position + read.length);
+      if (gap < 0 || gap > SMALL_GAP || read.length + gap >= maxBytes) {
+        if (read.inodes.length > 0) yield read;
+        read = { position, length: 0, inodes: [] };
+      }
+      const offset = position - read.position;
+      const count = Math.min(total - done, Math.floor((maxBytes - offset) / inodeSize));
+      read.inodes.push({ offset, firstInode: group * inodesPerGroup + done + 1, count });
+      read.length = offset + count * inodeSize;
+      done += count;
+    }
+  }
+  if (read.inodes.length > 0) yield read;
+}
+
+function groupsInTableOrder({ count, inodeTable }: GroupTable): Uint32Array {
+  return Uint32Array.from({ length: count }, (_, group) => group).sort(
+    (a, b) => inodeTable[a] - inodeTable[b],
+  );
+}
