@@ -9,7 +9,6 @@ export const REASONS = {
   'no-blocks': 'it has no blocks of its own: all hole, or not written to disk yet',
   'one-block': 'it has one block only',
   'not-regular': 'it is not a regular file',
-  'not-ext4': 'it is not on an ext4 filesystem',
   'other-filesystem': 'it is another filesystem',
   'no-extents': 'it is block-mapped, not extent-mapped, which the kernel cannot exchange',
   'inline-data': 'its data lie inside the inode',
