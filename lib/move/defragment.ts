@@ -27,6 +27,8 @@ const BATCH = { bytes: 64 * MiB, files: 128 };
  * Content, size, times, modes and attributes of the files do not change. Nothing is done that the consumer does not
  * ask for with the next step of the iteration; leaving the loop or aborting the signal ends it after the chunk in
  * hand, everything committed. The last event is the summary.
+ *
+ * @throws TypeError when `targets` is no list; whatever is wrong with a target or a file is an event
  */
 export async function* defragment(
   targets: Iterable<TargetPath>,

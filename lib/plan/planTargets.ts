@@ -11,6 +11,8 @@ export type PlanTargetsOptions = CommonOptions;
 /**
  * Says what {@link defragment} would move, and why not the rest; writes nothing. Whether contiguous places are free
  * shows only when they are allocated. The last event is the summary.
+ *
+ * @throws TypeError when `targets` is no list; whatever is wrong with a target or a file is an event
  */
 export async function* plan(
   targets: Iterable<TargetPath>,

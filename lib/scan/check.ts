@@ -12,7 +12,7 @@ export type CheckOptions = CommonOptions;
  * Looks at the layout of every file of the targets and writes nothing. Each file is one event; the last event is the
  * summary.
  *
- * @throws TypeError for options of the wrong kind; whatever is wrong with a target or a file is an event
+ * @throws TypeError when `targets` is no list; whatever is wrong with a target or a file is an event
  */
 export async function* check(
   targets: Iterable<TargetPath>,

@@ -68,6 +68,7 @@ export async function* eachTarget<E>(
   tally: Tally,
   work: (target: Target) => AsyncGenerator<E, void, void>,
 ): AsyncGenerator<E | TargetEvent | FailedEvent | UnsupportedEvent, void, void> {
+  checkArguments(paths, options);
   for (const path of paths) {
     if (options.signal?.aborted) return;
     const argument = Buffer.from(path);
@@ -83,6 +84,17 @@ export async function* eachTarget<E>(
     } finally {
       if (target !== undefined) await closeFd(target.dirFd);
     }
+  }
+}
+
+/** @throws TypeError, RangeError */
+function checkArguments(paths: unknown, { fragmentSize }: CommonOptions): void {
+  // A string is iterable too, a character at a time.
+  if (typeof paths === 'string' || Buffer.isBuffer(paths)) {
+    throw new TypeError('targets must be a list of paths, such as ["/srv"]');
+  }
+  if (fragmentSize !== undefined && !(fragmentSize >= 0)) {
+    throw new RangeError(`fragmentSize must be a number of bytes, not ${String(fragmentSize)}`);
   }
 }
 

@@ -1,0 +1,31 @@
+import { expect, test } from 'vitest';
+import { check, defragment, plan, type Event } from '../../lib/index.ts';
+
+async function all(events: AsyncIterable<Event>): Promise<Event[]> {
+  const list: Event[] = [];
+  for await (const event of events) list.push(event);
+  return list;
+}
+
+test.each([check, plan, defragment])('%o wants a list of targets, not one', async (run) => {
+  await expect(all(run('/srv' as never))).rejects.toThrow(TypeError);
+  await expect(all(run(['/srv'], { fragmentSize: Number.NaN }))).rejects.toThrow(RangeError);
+});
+
+test.each([check, plan, defragment])(
+  '%o: a target that is not there is an event, the summary comes last',
+  async (run) => {
+    const events = await all(run(['/does/not/exist']));
+    expect(events[0]).toMatchObject({ type: 'failed', path: '/does/not/exist', code: 'ENOENT' });
+    expect(events.at(-1)).toMatchObject({ type: 'summary', failed: 1, files: 0 });
+  },
+);
+
+test.each([check, plan, defragment])(
+  '%o: an aborted signal ends the run at once, with its summary',
+  async (run) => {
+    const events = await all(run(['/does/not/exist'], { signal: AbortSignal.abort() }));
+    expect(events).toHaveLength(1);
+    expect(events[0]).toMatchObject({ type: 'summary', interrupted: true });
+  },
+);
