@@ -1,7 +1,7 @@
 import { COMMANDS, OPTIONS, type OptionSpec } from './options.ts';
 
 const WIDTH = 80;
-const COLUMN = 26;
+const COLUMN = 28;
 
 /** The text of --help, made from the tables of commands and options. */
 export function helpText(): string {
@@ -48,7 +48,7 @@ function entry(heading: string, text: string): string {
   const first = `  ${heading}`.padEnd(COLUMN);
   const rest = lines.map((line) => ' '.repeat(COLUMN) + line);
   // A heading that leaves no gap has the line for itself.
-  if (!first.endsWith('  ')) return [first, ...rest].join('\n');
+  if (!first.endsWith('  ')) return [first.trimEnd(), ...rest].join('\n');
   return [first + lines[0], ...rest.slice(1)].join('\n');
 }
 

@@ -4,9 +4,6 @@ import { EXIT } from './exitCode.ts';
 import { parseCommandLine, type CommandLine } from './options.ts';
 import { UsageError } from './usageError.ts';
 
-// The mover keeps up to five blocking calls in flight; libuv reads this when the first one starts.
-process.env['UV_THREADPOOL_SIZE'] ??= '8';
-
 // Everything else is imported when it is needed: --version and --help answer at once.
 
 async function main(program: string, args: readonly string[]): Promise<number> {

@@ -7,7 +7,7 @@ import { countFragments } from '../layout/fragments.ts';
 import { blocks, toBlocks, type Blocks, type Bytes } from '../layout/units.ts';
 import { DonorStock, spendableBlocks } from '../place/donors.ts';
 import { place } from '../place/place.ts';
-import { clip, limitPlan, planFile, type FilePlan, type PlanOptions } from '../plan/plan.ts';
+import { clip, fragmentsAfter, limitPlan, planFile, type FilePlan, type PlanOptions } from '../plan/plan.ts';
 import type { Filesystem } from '../scan/filesystem.ts';
 import type { Reason } from '../scan/reasons.ts';
 import { openForMove, openParent, reasonOf, type ScannedFile } from '../scan/scan.ts';
@@ -213,23 +213,33 @@ async function judge(job: Job, context: BatchContext): Promise<Outcome> {
     if (!improved) return leftAlone(job, notImproved(job, context));
     const moved = blocks(job.moved + movedEarlier(job.candidate));
     const fragmentsBefore = earlier?.fragmentsBefore ?? job.fragmentsBefore;
-    const fragmentsAfter = countFragments(layout);
-    if (job.cut && job.error === undefined && !context.signal?.aborted) {
-      return { kind: 'again', candidate: { file, earlier: { fragmentsBefore, fragmentsAfter, moved } } };
+    const left = countFragments(layout);
+    const scattered = placedWorse(job);
+    // Another round costs as much again: it is worth it while the last one was.
+    const worthwhile = job.cut || (scattered && left * 2 <= job.fragmentsBefore);
+    if (worthwhile && job.error === undefined && !context.signal?.aborted) {
+      return {
+        kind: 'again',
+        candidate: { file, earlier: { fragmentsBefore, fragmentsAfter: left, moved } },
+      };
     }
     return {
       kind: 'defragmented',
       file,
       fragmentsBefore,
-      fragmentsAfter,
+      fragmentsAfter: left,
       moved,
-      incomplete: job.error !== undefined ? 'busy' : undefined,
+      incomplete: job.error !== undefined ? 'busy' : scattered ? 'no-better-place' : undefined,
     };
   } catch (error) {
     if (!isSystemFailure(error)) throw error;
     return failure(job, error);
   }
 }
+
+/** Whether free space was in pieces, so that the file got a better place but not the one that was planned. */
+const placedWorse = ({ plan, segments }: Job): boolean =>
+  fragmentsAfter(plan.extents, segments) > plan.fragmentsAfter;
 
 function notImproved(job: Job, context: BatchContext): Reason {
   if (job.error !== undefined) return 'busy';

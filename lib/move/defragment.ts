@@ -1,8 +1,8 @@
 import { refusal, type SafetyOverrides } from '../ext4/safety.ts';
 import { pageSize } from '../kernel/page.ts';
 import { countFragments } from '../layout/fragments.ts';
-import { blocks, bytes, toBlocks, toBytes, type Bytes } from '../layout/units.ts';
-import { planFile } from '../plan/plan.ts';
+import { blocks, bytes, toBytes, type Bytes } from '../layout/units.ts';
+import { planScanned } from '../plan/planTargets.ts';
 import { named, type DefragEvent } from '../report/events.ts';
 import { UnsupportedTarget, type Filesystem } from '../scan/filesystem.ts';
 import { Scanner } from '../scan/scan.ts';
@@ -99,8 +99,7 @@ class Run {
         continue;
       }
       this.tally.files++;
-      const planned =
-        item.immovable ?? planFile(item.extents, toBlocks(item.size, blockSize), context.planOptions);
+      const planned = planScanned(item, context.planOptions);
       if (typeof planned === 'string') {
         const fragments = countFragments(item.extents);
         this.#count(fragments);

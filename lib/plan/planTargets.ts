@@ -4,7 +4,8 @@ import { named, type PlanEvent, type PlanningEvent } from '../report/events.ts';
 import { countFragments } from '../layout/fragments.ts';
 import { Scanner, type ScannedFile } from '../scan/scan.ts';
 import { eachTarget, planOptionsFor, Tally, type CommonOptions, type TargetPath } from '../scan/session.ts';
-import { planFile, type FilePlan } from './plan.ts';
+import type { Reason } from '../scan/reasons.ts';
+import { planFile, type FilePlan, type PlanOptions } from './plan.ts';
 
 export type PlanTargetsOptions = CommonOptions;
 
@@ -32,10 +33,7 @@ export async function* plan(
         continue;
       }
       tally.files++;
-      const { blockSize } = target.filesystem;
-      const planned =
-        item.immovable ??
-        planFile(item.extents, toBlocks(item.size, blockSize), planOptionsFor(target, options));
+      const planned = planScanned(item, planOptionsFor(target, options));
       if (typeof planned === 'string') {
         const fragments = countFragments(item.extents);
         sum.fragmentsBefore += fragments;
@@ -62,6 +60,13 @@ export async function* plan(
     interrupted: options.signal?.aborted ?? false,
     seconds: tally.seconds,
   };
+}
+
+/** The plan for a file, or why it stays: that it may not be moved matters only where there is something to move. */
+export function planScanned(file: ScannedFile, options: PlanOptions): FilePlan | Reason {
+  const sizeBlocks = toBlocks(file.size, file.target.filesystem.blockSize);
+  const planned = planFile(file.extents, sizeBlocks, options);
+  return typeof planned === 'string' ? planned : (file.immovable ?? planned);
 }
 
 function describe(file: ScannedFile, planned: FilePlan): PlanEvent {

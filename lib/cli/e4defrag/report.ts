@@ -7,7 +7,7 @@ import {
   type E4defragOptions,
 } from '../../report/e4defrag.ts';
 import { failureText } from '../../report/failure.ts';
-import type { Event, FailedEvent, FileEvent, SkipEvent, TargetEvent } from '../../report/events.ts';
+import type { Event, FailedEvent, FileEvent, Named, SkipEvent, TargetEvent } from '../../report/events.ts';
 import type { Line } from '../../report/reporter.ts';
 import { factsOf, lookAt, pathOf, rawExtents } from './facts.ts';
 import { countNames } from './names.ts';
@@ -44,7 +44,7 @@ export class TargetReport {
       case 'summary':
         return this.#end();
       case 'defragmented':
-        return this.#moves!.ok(event, event.fragmentsBefore, event.fragmentsAfter);
+        return this.#moves!.ok(this.#named(event), event.fragmentsBefore, event.fragmentsAfter);
       case 'skip':
         return this.#skipped(event);
       case 'file':
@@ -52,6 +52,11 @@ export class TargetReport {
       default:
         return [];
     }
+  }
+
+  /** A file that the user named is called as it was named, whatever its real path. */
+  #named(event: Named): Named {
+    return this.#target?.kind === 'file' ? this.#target : event;
   }
 
   /** For anybody but root e4defrag -c says of a tree that it is done, and nothing else. */
@@ -79,20 +84,21 @@ export class TargetReport {
     const report = this.#moves ?? this.#statistics;
     if (report === undefined)
       return refusedTarget(event, `Failed to get file information: ${failureText(event)}`);
-    return report.notGood(event, failureText(event));
+    return report.notGood(this.#named(event), failureText(event));
   }
 
   async #skipped(event: SkipEvent): Promise<Line[]> {
     const { blockSize } = this.#target!;
     if (this.#statistics !== undefined) {
       const facts = event.reason === 'hard-link' ? await lookAt(event, blockSize) : undefined;
-      if (facts === undefined) return this.#statistics.notGood(event, e4defragReason(event.reason));
-      return this.#statistics.file(event, facts);
+      if (facts === undefined)
+        return this.#statistics.notGood(this.#named(event), e4defragReason(event.reason));
+      return this.#statistics.file(this.#named(event), facts);
     }
     const moves = this.#moves!;
-    if (!isOkAsItIs(event.reason)) return moves.notGood(event, e4defragReason(event.reason));
+    if (!isOkAsItIs(event.reason)) return moves.notGood(this.#named(event), e4defragReason(event.reason));
     // Only -v prints the number.
-    if (!this.#options.verbose) return moves.ok(event, 1, 1);
+    if (!this.#options.verbose) return moves.ok(this.#named(event), 1, 1);
     if (event.reason === 'hard-link') {
       this.#hardLinks.push(event);
       return [];
@@ -102,7 +108,7 @@ export class TargetReport {
 
   async #unmoved(event: SkipEvent): Promise<Line[]> {
     const now = (await lookAt(event, this.#target!.blockSize))?.now ?? 1;
-    return this.#moves!.ok(event, now, now);
+    return this.#moves!.ok(this.#named(event), now, now);
   }
 
   async #end(): Promise<Line[]> {
@@ -115,6 +121,6 @@ export class TargetReport {
     const { kind, blockSize } = this.#target!;
     const facts = await factsOf(file, blockSize);
     const listed = kind === 'file' && this.#options.verbose;
-    return this.#statistics!.file(file, facts, listed ? await rawExtents(file, blockSize) : []);
+    return this.#statistics!.file(this.#named(file), facts, listed ? await rawExtents(file, blockSize) : []);
   }
 }
