@@ -201,6 +201,9 @@ export async function leaseUndisturbed(fd: number): Promise<boolean> {
   return check<number>(await native().getLease(fd), 'fcntl(F_GETLEASE)') === F_WRLCK;
 }
 
+/** Drops a lease; nothing happens when the kernel has taken it away already, as it does 45 s after it is wanted. */
 export async function dropLease(fd: number): Promise<void> {
-  check(await native().setLease(fd, F_UNLCK), 'fcntl(F_SETLEASE)');
+  const EAGAIN = -11;
+  const result = await native().setLease(fd, F_UNLCK);
+  if (result !== EAGAIN) check(result, 'fcntl(F_SETLEASE)');
 }

@@ -1,10 +1,12 @@
 import { atLeast } from '../ext4/safety.ts';
-import { isSystemFailure } from '../kernel/errors.ts';
+import { FADV, fadvise, SYNC_RANGE, syncFileRange } from '../kernel/cache.ts';
+import { isSystemFailure, type SystemError } from '../kernel/errors.ts';
 import { fiemap } from '../kernel/fiemap.ts';
 import { closeFd } from '../kernel/handle.ts';
 import { mergeExtents } from '../layout/extents.ts';
 import { countFragments } from '../layout/fragments.ts';
-import { blocks, toBlocks, type Blocks, type Bytes } from '../layout/units.ts';
+import { blocks, bytes, toBlocks, type Blocks, type Bytes } from '../layout/units.ts';
+import { demand } from '../place/assign.ts';
 import { DonorStock, spendableBlocks } from '../place/donors.ts';
 import { place } from '../place/place.ts';
 import { clip, fragmentsAfter, limitPlan, planFile, type FilePlan, type PlanOptions } from '../plan/plan.ts';
@@ -20,7 +22,13 @@ import { exchangeAll, type MovingFile } from './pipeline.ts';
 export interface Candidate {
   readonly file: ScannedFile;
   readonly earlier?:
-    { readonly fragmentsBefore: number; readonly fragmentsAfter: number; readonly moved: Blocks } | undefined;
+    | {
+        readonly fragmentsBefore: number;
+        readonly fragmentsAfter: number;
+        readonly moved: Blocks;
+        readonly rounds: number;
+      }
+    | undefined;
 }
 
 export interface BatchContext {
@@ -75,7 +83,7 @@ export async function* moveBatch(
   const jobs: Job[] = [];
   const nearFd = candidates.length === 0 ? undefined : await openParent(candidates[0].file);
   const stock = new DonorStock([nearFd ?? context.dirFd, context.dirFd], filesystem.blockSize);
-  using leases = new Leases();
+  using leases = new Leases(() => barrier.commit());
   let exchanging = false;
   try {
     yield* openAll(candidates, context, leases, jobs);
@@ -90,15 +98,14 @@ export async function* moveBatch(
     }
     await barrier.commit();
     for (const job of placed.jobs) yield await judge(job, context);
-    exchanging = false;
   } finally {
     try {
       if (exchanging) await barrier.commit();
     } finally {
-      for (const { fd } of jobs) {
-        await leases.drop(fd);
-        await closeFd(fd);
-      }
+      // Closing a file drops its lease as well. After a failed commit the journal is aborted and the filesystem
+      // read-only, so nobody can be given the donors' blocks.
+      await leases.settled();
+      for (const { fd } of jobs) await closeFd(fd);
       await stock.close();
       if (nearFd !== undefined) await closeFd(nearFd);
     }
@@ -121,7 +128,7 @@ async function* openAll(
     const job = await openOne(candidate, context, leases, budget, jobs.length === 0);
     if ('fd' in job) {
       jobs.push(job);
-      budget -= job.plan.blocks;
+      budget -= demandOf(job.plan, context);
     } else {
       yield job;
     }
@@ -145,13 +152,17 @@ async function openOne(
     const sizeBlocks = toBlocks(opened.size, blockSize);
     const planned = planFile(opened.extents, sizeBlocks, context.planOptions);
     let plan = planned;
-    if (typeof plan !== 'string' && plan.blocks > budget) {
+    if (typeof plan !== 'string' && demandOf(plan, context) > budget) {
       // Not alone in the batch: the next one has room for it, or it comes first there.
       if (!first) return { kind: 'again', candidate };
-      plan = limitPlan(plan, blocks(budget)) ?? 'no-space';
+      plan = limitPlan(plan, withinBudget(plan, budget, context)) ?? 'no-space';
     }
     if (typeof plan === 'string') return leftAlone({ candidate }, plan);
-    if (!(await leases.take(fd)) && context.exclusive) return leftAlone({ candidate }, 'open-elsewhere');
+    // Who executes a program must not find it open for writing, and --exclusive means what it says.
+    const whenWanted = context.exclusive || file.executable ? 'stop' : 'release';
+    if (!(await leases.take(fd, whenWanted)) && context.exclusive) {
+      return leftAlone({ candidate }, 'open-elsewhere');
+    }
     const job: Job = {
       candidate,
       path: file.path,
@@ -164,6 +175,8 @@ async function openOne(
       moved: 0,
       error: undefined,
       writeFailed: false,
+      stopped: undefined,
+      toDrop: [],
     };
     fd = undefined;
     return job;
@@ -198,43 +211,83 @@ async function placeAll(jobs: readonly Job[], stock: DonorStock, { filesystem, p
   return { jobs: placed, refused };
 }
 
+/** Donor blocks that a plan needs: more than it moves where blocks are smaller than pages. */
+const demandOf = (plan: FilePlan, { pageSize, filesystem }: BatchContext): number => {
+  const blocksPerPage = Math.max(1, pageSize / filesystem.blockSize);
+  return plan.ranges.reduce((sum, range) => sum + demand(plan, range, blocksPerPage), 0);
+};
+
+/** How much of a plan fits, its share of the demand taken for even. */
+const withinBudget = (plan: FilePlan, budget: number, context: BatchContext): Blocks =>
+  blocks(Math.floor((budget * plan.blocks) / demandOf(plan, context)));
+
+/** A file that needs more rounds than this is fragmented as fast as it is moved. */
+const MOST_ROUNDS = 8;
+
 /** Looks at a file's layout after the barrier and, if it is no better than before, puts it back. */
 async function judge(job: Job, context: BatchContext): Promise<Outcome> {
   const { file, earlier } = job.candidate;
   try {
+    await syncAll(job);
     let layout = await layoutOf(job, context);
     const improved = countFragments(clip(layout, job.sizeBlocks)) < job.plan.fragmentsBefore;
     if (!improved || job.writeFailed) {
-      for (const segment of job.segments) await undo(job.fd, segment, context.filesystem.blockSize);
-      await context.barrier.commit();
+      await putBack(job, context);
       layout = await layoutOf(job, context);
     }
-    if (job.error !== undefined && !isTransient(job.error)) return failure(job, job.error);
-    if (!improved) return leftAlone(job, notImproved(job, context));
+    if (job.error !== undefined && (job.writeFailed || !isTransient(job.error)))
+      return failure(job, job.error);
+    if (!improved || job.moved === 0) return leftAlone(job, notImproved(job, context));
+    for (const { offset, length } of job.toDrop) await fadvise(job.fd, offset, length, FADV.DONTNEED);
     const moved = blocks(job.moved + movedEarlier(job.candidate));
     const fragmentsBefore = earlier?.fragmentsBefore ?? job.fragmentsBefore;
     const left = countFragments(layout);
-    const scattered = placedWorse(job);
+    const incomplete = incompleteness(job, context);
+    const rounds = (earlier?.rounds ?? 0) + 1;
     // Another round costs as much again: it is worth it while the last one was.
-    const worthwhile = job.cut || (scattered && left * 2 <= job.fragmentsBefore);
-    if (worthwhile && job.error === undefined && !context.signal?.aborted) {
+    const worthwhile = job.cut || (incomplete === 'no-better-place' && left * 2 <= job.fragmentsBefore);
+    const free = incomplete === undefined || incomplete === 'no-better-place';
+    if (worthwhile && free && rounds < MOST_ROUNDS) {
       return {
         kind: 'again',
-        candidate: { file, earlier: { fragmentsBefore, fragmentsAfter: left, moved } },
+        candidate: { file, earlier: { fragmentsBefore, fragmentsAfter: left, moved, rounds } },
       };
     }
-    return {
-      kind: 'defragmented',
-      file,
-      fragmentsBefore,
-      fragmentsAfter: left,
-      moved,
-      incomplete: job.error !== undefined ? 'busy' : scattered ? 'no-better-place' : undefined,
-    };
+    return { kind: 'defragmented', file, fragmentsBefore, fragmentsAfter: left, moved, incomplete };
   } catch (error) {
     if (!isSystemFailure(error)) throw error;
     return failure(job, error);
   }
+}
+
+/** The last chance to hear of a write that failed, while the old place still holds the data. */
+async function syncAll(job: Job): Promise<void> {
+  try {
+    await syncFileRange(job.fd, bytes(0), bytes(0), SYNC_RANGE.ALL);
+  } catch (error) {
+    if (!isSystemFailure(error)) throw error;
+    job.writeFailed = true;
+    job.error ??= error as SystemError;
+  }
+}
+
+/** Exchanges a file back, and commits that whatever happens: the donors' blocks are free for others afterwards. */
+async function putBack(job: Job, { filesystem, barrier }: BatchContext): Promise<void> {
+  try {
+    for (const segment of job.segments) await undo(job.fd, segment, filesystem.blockSize);
+    await syncFileRange(job.fd, bytes(0), bytes(0), SYNC_RANGE.ALL);
+  } finally {
+    await barrier.commit();
+  }
+}
+
+/** Why a file is not all that was planned. */
+function incompleteness(job: Job, { signal }: BatchContext): Reason | undefined {
+  if (job.error !== undefined) return 'busy';
+  if (job.stopped !== undefined) return job.stopped;
+  const planned = job.segments.reduce((sum, { length }) => sum + length, 0);
+  if (signal?.aborted && job.moved < planned) return 'interrupted';
+  return placedWorse(job) ? 'no-better-place' : undefined;
 }
 
 /** Whether free space was in pieces, so that the file got a better place but not the one that was planned. */
@@ -243,6 +296,7 @@ const placedWorse = ({ plan, segments }: Job): boolean =>
 
 function notImproved(job: Job, context: BatchContext): Reason {
   if (job.error !== undefined) return 'busy';
+  if (job.stopped !== undefined) return job.stopped;
   return job.moved === 0 && context.signal?.aborted ? 'interrupted' : 'not-improved';
 }
 
@@ -260,13 +314,19 @@ const failure = (job: Job, error: Error): Outcome => ({
 });
 
 /** A file that this round did not move: left as it was, unless an earlier round improved it. */
-function leftAlone({ candidate }: Pick<Job, 'candidate'>, reason: Reason): Outcome {
+export function leftAlone(
+  { candidate }: Pick<Job, 'candidate'>,
+  reason: Reason,
+): Exclude<Outcome, { kind: 'again' }> {
   const { file, earlier } = candidate;
   if (earlier === undefined) return { kind: 'skip', file, reason };
+  const { fragmentsBefore, fragmentsAfter: left, moved } = earlier;
   return {
     kind: 'defragmented',
     file,
-    ...earlier,
+    fragmentsBefore,
+    fragmentsAfter: left,
+    moved,
     incomplete: reason,
   };
 }

@@ -6,10 +6,17 @@ import { planScanned } from '../plan/planTargets.ts';
 import { named, type DefragEvent } from '../report/events.ts';
 import { UnsupportedTarget, type Filesystem } from '../scan/filesystem.ts';
 import { Scanner } from '../scan/scan.ts';
-import { eachTarget, planOptionsFor, Tally, type CommonOptions, type TargetPath } from '../scan/session.ts';
+import {
+  eachTarget,
+  listOf,
+  planOptionsFor,
+  Tally,
+  type CommonOptions,
+  type TargetPath,
+} from '../scan/session.ts';
 import type { Target } from '../scan/targets.ts';
 import { Barrier } from './barrier.ts';
-import { moveBatch, type BatchContext, type Candidate, type Outcome } from './batch.ts';
+import { leftAlone, moveBatch, type BatchContext, type Candidate, type Outcome } from './batch.ts';
 import { probe } from './probe.ts';
 
 export interface DefragmentOptions extends CommonOptions, Partial<SafetyOverrides> {
@@ -34,8 +41,9 @@ export async function* defragment(
   targets: Iterable<TargetPath>,
   options: DefragmentOptions = {},
 ): AsyncGenerator<DefragEvent, void, void> {
-  const run = new Run(options);
-  yield* eachTarget(targets, options, run.tally, (target) => run.target(target));
+  const paths = listOf(targets);
+  const run = new Run(options, paths.length > 1);
+  yield* eachTarget(paths, options, run.tally, (target) => run.target(target));
   yield run.summary();
 }
 
@@ -46,9 +54,9 @@ class Run {
   readonly #sum = { defragmented: 0, fragmentsBefore: 0, fragmentsAfter: 0, bytesMoved: 0 };
   #bytesPlanned = 0;
 
-  constructor(options: DefragmentOptions) {
+  constructor(options: DefragmentOptions, overlapping: boolean) {
     this.#options = options;
-    this.#scanner = new Scanner(options);
+    this.#scanner = new Scanner(options, overlapping);
   }
 
   async *target(target: Target): AsyncGenerator<DefragEvent, void, void> {
@@ -108,6 +116,11 @@ class Run {
       }
       const size = toBytes(planned.blocks, blockSize);
       this.#bytesPlanned += size;
+      if (item.executable) {
+        // A program is open for as short a time as possible: it cannot be executed meanwhile.
+        yield* this.#move([{ file: item }], context);
+        continue;
+      }
       // A large file does not make small ones wait for it, nor them for its barrier.
       if (batch.length > 0 && batchBytes + size > BATCH.bytes) {
         yield* this.#move(batch, context);
@@ -133,8 +146,7 @@ class Run {
     while (queue.length > 0) {
       const again: Candidate[] = [];
       if (this.#options.signal?.aborted) {
-        for (const { file } of queue)
-          yield* this.#report({ kind: 'skip', file, reason: 'interrupted' }, context);
+        for (const candidate of queue) yield* this.#report(leftAlone({ candidate }, 'interrupted'), context);
         return;
       }
       for await (const outcome of moveBatch(queue, context)) {

@@ -1,14 +1,17 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { FADV, fadvise, SYNC_RANGE, syncFileRange } from '../kernel/cache.ts';
-import type { SystemError } from '../kernel/errors.ts';
+import { readahead, SYNC_RANGE, syncFileRange } from '../kernel/cache.ts';
+import { isSystemFailure, type SystemError } from '../kernel/errors.ts';
 import { fiemap } from '../kernel/fiemap.ts';
 import { moveExtents } from '../kernel/moveExtent.ts';
 import { EXTENT_FLAG } from '../layout/extents.ts';
-import { blocks, toBytes, type Blocks, type Bytes } from '../layout/units.ts';
+import { blocks, bytes, toBytes, type Blocks, type Bytes } from '../layout/units.ts';
 import type { Segment } from '../place/assign.ts';
 
 /** How often a range whose pages are busy, or that moved only in part, is tried again. */
 const TRIES = 6;
+
+const UNDO_CHUNK = 8 * 1024 * 1024;
+const UNDO_READ_STEP = bytes(128 * 1024);
 
 export interface ExchangeResult {
   /** Blocks that changed places. */
@@ -23,24 +26,40 @@ export interface ExchangeResult {
  * back.
  */
 export async function exchange(fd: number, segment: Segment, blockSize: Bytes): Promise<ExchangeResult> {
+  const progress = { moved: 0 };
+  try {
+    const error = await exchangeOrThrow(fd, segment, blockSize, progress);
+    return { moved: blocks(progress.moved), error };
+  } catch (error) {
+    // What fails for this file must not keep the others of its batch from being judged.
+    if (!isSystemFailure(error)) throw error;
+    return { moved: blocks(progress.moved), error: error as SystemError };
+  }
+}
+
+async function exchangeOrThrow(
+  fd: number,
+  segment: Segment,
+  blockSize: Bytes,
+  progress: { moved: number },
+): Promise<SystemError | undefined> {
   let left: readonly Segment[] = [segment];
-  let moved = 0;
   let error: SystemError | undefined;
   for (let attempt = 0; attempt < TRIES && left.length > 0; attempt++) {
     if (attempt > 0) await giveWay(fd, left, blockSize, attempt);
     error = undefined;
     for (const part of left) {
       const result = await moveExtents(fd, part.donorFd, part.logical, part.donor, part.length);
-      moved += result.moved;
+      progress.moved += result.moved;
       error = result.error ?? error;
       if (result.error !== undefined) break;
     }
-    if (error === undefined && moved >= segment.length) break;
+    if (error === undefined && progress.moved >= segment.length) break;
     if (error !== undefined && !isTransient(error)) break;
     left = await notYetThere(fd, segment, blockSize);
     if (left.length === 0) error = undefined;
   }
-  return { moved: blocks(moved), error };
+  return error;
 }
 
 /**
@@ -53,10 +72,9 @@ export const isTransient = (error: SystemError): boolean =>
 
 async function giveWay(fd: number, parts: readonly Segment[], blockSize: Bytes, attempt: number) {
   for (const part of parts) {
+    // What is dirty now would be busy again. Nothing is dropped: the cache may hold the only good copy.
     const range = [toBytes(part.logical, blockSize), toBytes(part.length, blockSize)] as const;
-    // What is dirty now would be busy again, and buffers that are still held go with their page.
     await syncFileRange(fd, ...range, SYNC_RANGE.ALL);
-    await fadvise(fd, ...range, FADV.DONTNEED);
   }
   await sleep(5 * 2 ** attempt);
 }
@@ -71,8 +89,22 @@ export async function undo(fd: number, segment: Segment, blockSize: Bytes): Prom
   for (let attempt = 0; attempt < TRIES; attempt++) {
     const parts = await partsWhere(fd, segment, blockSize, (atNewPlace) => atNewPlace);
     if (parts.length === 0) return;
-    if (attempt > 0) await giveWay(fd, parts, blockSize, attempt);
-    for (const part of parts) await moveExtents(fd, part.donorFd, part.logical, part.donor, part.length);
+    // A failed write-back must not keep the pages from going back to the blocks that still hold their data.
+    if (attempt > 0) await giveWay(fd, parts, blockSize, attempt).catch(() => undefined);
+    for (const part of parts) await undoPart(fd, part, blockSize);
+  }
+}
+
+/** In pieces, so that no call holds the file's locks for long, and read ahead as when it was moved. */
+async function undoPart(fd: number, part: Segment, blockSize: Bytes): Promise<void> {
+  const most = UNDO_CHUNK / blockSize;
+  for (let done = 0; done < part.length; done += most) {
+    const count = blocks(Math.min(most, part.length - done));
+    const start = blocks(part.logical + done);
+    await readahead(fd, toBytes(start, blockSize), toBytes(count, blockSize), UNDO_READ_STEP).catch(
+      () => undefined,
+    );
+    await moveExtents(fd, part.donorFd, start, blocks(part.donor + done), count);
   }
 }
 

@@ -3,22 +3,37 @@ import { errorCode } from '../kernel/errors.ts';
 import { dropLease, leaseUndisturbed, takeLease } from '../kernel/handle.ts';
 
 /**
+ * What happens when somebody wants to open a file whose lease is held: `release` commits and drops the lease at once,
+ * and the file is moved on with a commit after each chunk; `stop` ends the file's move, and the lease goes when the
+ * file is closed, so that the other finds it neither half way nor open.
+ */
+export type WhenWanted = 'release' | 'stop';
+
+/**
  * The write leases on the files of a batch. While one is held nobody else has the file open, and whoever opens it
  * waits: so no application can sync a write into the window between an exchange and its barrier.
  */
 export class Leases implements Disposable {
-  readonly #held = new Set<number>();
-  #wanted = false;
-  readonly #onBreak = () => (this.#wanted = true);
+  readonly #held = new Map<number, WhenWanted>();
+  readonly #commit: () => Promise<void>;
+  readonly #stopped = new Set<number>();
+  #releasing: Promise<void> = Promise.resolve();
+  readonly #onBreak = () => {
+    // At once and not between two steps of the iteration: its consumer may take its time, and the kernel takes the
+    // lease away after 45 s.
+    this.#releasing = this.#releasing.then(() => this.#answer());
+  };
 
-  constructor() {
+  /** @param commit makes everything exchanged so far durable */
+  constructor(commit: () => Promise<void>) {
+    this.#commit = commit;
     // The kernel tells by SIGURG (see takeLease) that somebody waits. Worker threads get no signals; there a waiting
     // opener waits for the end of the batch.
     if (isMainThread) process.on('SIGURG', this.#onBreak);
   }
 
   /** @returns false when someone else has the file open or mapped, or leases are not to be had */
-  async take(fd: number): Promise<boolean> {
+  async take(fd: number, whenWanted: WhenWanted): Promise<boolean> {
     try {
       if (!(await takeLease(fd))) return false;
     } catch (error) {
@@ -26,7 +41,7 @@ export class Leases implements Disposable {
       if (['EACCES', 'EINVAL', 'EOPNOTSUPP'].includes(errorCode(error) ?? '')) return false;
       throw error;
     }
-    this.#held.add(fd);
+    this.#held.set(fd, whenWanted);
     return true;
   }
 
@@ -34,17 +49,32 @@ export class Leases implements Disposable {
     return this.#held.has(fd);
   }
 
-  /** The descriptors whose lease somebody waits for. Costs nothing while nobody does. */
-  async wanted(): Promise<number[]> {
-    if (!this.#wanted) return [];
-    this.#wanted = false;
+  /** Whether somebody waits for a file that was to be stopped then. */
+  mustStop(fd: number): boolean {
+    return this.#stopped.has(fd);
+  }
+
+  async #answer(): Promise<void> {
     const disturbed: number[] = [];
-    for (const fd of this.#held) if (!(await leaseUndisturbed(fd))) disturbed.push(fd);
-    return disturbed;
+    for (const [fd, whenWanted] of this.#held) {
+      if (await leaseUndisturbed(fd).catch(() => true)) continue;
+      if (whenWanted === 'stop') this.#stopped.add(fd);
+      else disturbed.push(fd);
+    }
+    if (disturbed.length === 0) return;
+    // A commit that fails here fails for the batch as well, which reports it.
+    await this.#commit().catch(() => undefined);
+    for (const fd of disturbed) await this.drop(fd);
   }
 
   async drop(fd: number): Promise<void> {
     if (this.#held.delete(fd)) await dropLease(fd);
+  }
+
+  /** Resolves when no answer to a waiting opener is under way: before the files are closed. */
+  async settled(): Promise<void> {
+    if (isMainThread) process.off('SIGURG', this.#onBreak);
+    await this.#releasing;
   }
 
   [Symbol.dispose](): void {

@@ -3,7 +3,8 @@ import type { SystemError } from '../kernel/errors.ts';
 import { blocks, bytes, toBytes, type Bytes } from '../layout/units.ts';
 import type { Segment } from '../place/assign.ts';
 import type { Barrier } from './barrier.ts';
-import { exchange } from './exchange.ts';
+import type { Reason } from '../scan/reasons.ts';
+import { exchange, undo } from './exchange.ts';
 import type { Leases } from './lease.ts';
 
 const KiB = 1024;
@@ -19,6 +20,10 @@ const AHEAD = 32 * MiB;
 const READ_STEP = bytes(128 * KiB);
 /** Chunks being written back while the next ones are exchanged: MOVE_EXT itself never waits for dirty pages. */
 const MOST_FLUSHING = 2;
+/** How long, in milliseconds, an exchange of an open file may wait for its commit; or how many bytes. */
+const MOST_EXPOSED = { time: 100, bytes: SHORT_CHUNK };
+/** A piece that shows whether the kernel commits for every page, and the milliseconds that it takes when it does. */
+const STORM_PROBE = { bytes: 256 * KiB, time: 50 };
 
 /** A file being moved. */
 export interface MovingFile {
@@ -31,6 +36,10 @@ export interface MovingFile {
   error: SystemError | undefined;
   /** The device did not take what was written to the new place. */
   writeFailed: boolean;
+  /** Why its move ended early without an error. */
+  stopped: Reason | undefined;
+  /** What was not cached before, and is dropped when everything is known to be written. */
+  readonly toDrop: { readonly offset: Bytes; readonly length: Bytes }[];
 }
 
 export interface PipelineContext {
@@ -60,7 +69,8 @@ export async function* exchangeAll(
   context: PipelineContext,
 ): AsyncGenerator<MovingFile, void, void> {
   const chunks = files.flatMap((file) => [...chunksOf(file, context)]);
-  const reading = new Map<Chunk, Promise<boolean>>();
+  const reading = new Map<Chunk, Promise<Prefetched>>();
+  const window = new ExposedWindow(context);
   const flushing: Promise<void>[] = [];
   let ahead = 0;
   let aheadBytes = 0;
@@ -71,18 +81,24 @@ export async function* exchangeAll(
         aheadBytes += next.length;
         reading.set(next, prefetch(next, context));
       }
-      const wasCached = (await reading.get(chunk)) ?? true;
+      const prefetched = (await reading.get(chunk)) ?? KEEP;
       reading.delete(chunk);
       aheadBytes -= chunk.length;
       const { file, part } = chunk;
-      if (file.error !== undefined) continue;
+      if (context.leases.mustStop(file.fd)) file.stopped ??= 'open-elsewhere';
+      if (file.error !== undefined || file.stopped !== undefined) continue;
       if (context.signal?.aborted) break;
+      if (prefetched.stuck && (await storms(file, part, context))) {
+        file.stopped = 'busy';
+        continue;
+      }
       const result = await exchange(file.fd, part, context.blockSize);
       file.moved += result.moved;
-      file.error = result.error;
-      flushing.push(flush(chunk, wasCached, context));
+      fail(file, result.error);
+      if (!prefetched.wasCached) file.toDrop.push({ offset: chunk.offset, length: chunk.length });
+      flushing.push(flush(chunk, context));
       if (flushing.length > MOST_FLUSHING) await flushing.shift();
-      await closeWindows(file, context);
+      await window.exchanged(file, chunk.length);
       yield file;
     }
   } finally {
@@ -112,50 +128,96 @@ function* chunksOf(file: MovingFile, { blockSize, leases }: PipelineContext): It
   }
 }
 
+interface Prefetched {
+  /** Most of it was in the cache before. */
+  readonly wasCached: boolean;
+  /** Most of it could not be dropped, because it is mapped, and may lie in large folios. */
+  readonly stuck: boolean;
+}
+
+const KEEP: Prefetched = { wasCached: true, stuck: false };
+
 /**
  * Brings a chunk into the cache: MOVE_EXT would read it page by page, one request after the other. Only a help: what
- * goes wrong here shows when the chunk is exchanged.
- *
- * @returns whether most of it was cached already
+ * goes wrong here shows when the chunk is exchanged, but for a failed write, which is reported only once.
  */
 async function prefetch(
   { file, offset, length }: Chunk,
   { dropFolios, pageSize }: PipelineContext,
-): Promise<boolean> {
+): Promise<Prefetched> {
   try {
     const state = await cachestat(file.fd, offset, length);
+    // Where the kernel does not tell, what is cached stays cached.
+    const wasCached = state === undefined || state.cached * pageSize * 2 > length;
+    let stuck = false;
     if (dropFolios && state !== undefined && state.cached > 0) {
       await syncFileRange(file.fd, offset, length, SYNC_RANGE.ALL);
       await fadvise(file.fd, offset, length, FADV.DONTNEED);
+      const after = await cachestat(file.fd, offset, length);
+      stuck = after !== undefined && after.cached * pageSize * 2 > length;
     }
     await readahead(file.fd, offset, length, READ_STEP);
-    // Where the kernel does not tell, what is cached stays cached.
-    return state === undefined || state.cached * pageSize * 2 > length;
-  } catch {
-    return true;
+    return { wasCached, stuck };
+  } catch (error) {
+    fail(file, error as SystemError);
+    return KEEP;
   }
 }
 
-/** Writes an exchanged chunk back, and leaves the cache as it was. Never rejects: it is awaited later. */
-async function flush(
-  { file, part, offset, length }: Chunk,
-  keepCached: boolean,
-  { blockSize }: PipelineContext,
-): Promise<void> {
+/**
+ * Whether the kernel commits the journal for every page of a mapped file: on Linux 6.16 to 6.18 a dirty page in a large
+ * folio makes it, and mapped folios cannot be dropped. Exchanges the beginning of the chunk and takes the time.
+ */
+async function storms(file: MovingFile, part: Segment, { blockSize }: PipelineContext): Promise<boolean> {
+  const length = blocks(Math.min(part.length, STORM_PROBE.bytes / blockSize));
+  const started = performance.now();
+  const { moved, error } = await exchange(file.fd, { ...part, length }, blockSize);
+  file.moved += moved;
+  fail(file, error);
+  if (performance.now() - started > STORM_PROBE.time) return true;
+  // Back again, so that the chunk can be exchanged as a whole: a block exchanged twice is where it was.
+  await undo(file.fd, { ...part, length }, blockSize);
+  file.moved -= moved;
+  return false;
+}
+
+/** Notes what went wrong first. A failed write means that the new place cannot be trusted. */
+function fail(file: MovingFile, error: SystemError | undefined): void {
+  if (error === undefined) return;
+  if (error.syscall === 'sync_file_range') file.writeFailed = true;
+  file.error ??= error;
+}
+
+/**
+ * Writes an exchanged chunk back. A write that fails is reported once for each descriptor and not for each range, so
+ * nothing of the file is dropped from the cache before all of it is known to be written. Never rejects: it is awaited
+ * later.
+ */
+async function flush({ file, part, offset, length }: Chunk, { blockSize }: PipelineContext): Promise<void> {
   try {
     await syncFileRange(file.fd, offset, length, SYNC_RANGE.ALL);
-    if (!keepCached) await fadvise(file.fd, offset, length, FADV.DONTNEED);
     await fadvise(part.donorFd, toBytes(part.donor, blockSize), length, FADV.DONTNEED);
   } catch (error) {
-    // The cache may hold the only good copy: it is kept, and the file goes back to its old place.
-    file.writeFailed = true;
-    file.error ??= error as SystemError;
+    fail(file, error as SystemError);
   }
 }
 
-/** Commits for a file that others have open, and for the files whose lease somebody waits for. */
-async function closeWindows(file: MovingFile, { barrier, leases }: PipelineContext): Promise<void> {
-  const wanted = await leases.wanted();
-  if (wanted.length > 0 || !leases.holds(file.fd)) await barrier.commit();
-  for (const fd of wanted) await leases.drop(fd);
+/** The window between an exchange and its commit, for files that others have open: kept short, without a commit a piece. */
+class ExposedWindow {
+  readonly #context: PipelineContext;
+  #bytes = 0;
+  #since = 0;
+
+  constructor(context: PipelineContext) {
+    this.#context = context;
+  }
+
+  async exchanged(file: MovingFile, length: number): Promise<void> {
+    if (this.#context.leases.holds(file.fd)) return;
+    if (this.#bytes === 0) this.#since = performance.now();
+    this.#bytes += length;
+    if (this.#bytes < MOST_EXPOSED.bytes && performance.now() - this.#since < MOST_EXPOSED.time) return;
+    await this.#context.barrier.commit();
+    this.#bytes = 0;
+  }
 }

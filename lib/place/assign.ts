@@ -126,7 +126,7 @@ export function assign(plan: FilePlan, pool: RunPool, blocksPerPage: number): Se
         first++;
         continue;
       }
-      segments.push(...laid.segments);
+      for (const segment of laid.segments) segments.push(segment);
       pool.give(rest(run, laid.used));
       first += laid.fragments;
       need = Math.max(1, need - laid.used);

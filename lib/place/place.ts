@@ -33,13 +33,12 @@ export async function place(
   };
 
   await improve(() => stock.add(all, false));
-  if (proposal === undefined) return plans.map(() => 'no-space');
   await improve(() => stock.add(all, true));
-  // Reaching the reserve with the rounded size says nothing about the smaller requests.
+  // That there is no room for one large donor says nothing about the smaller ones.
   spaceLeft = true;
   for (let round = 0; round < ROUNDS_OF_OWN_DONORS; round++) {
     await improve(async () => {
-      const { broken } = proposal as Proposal;
+      const broken = proposal?.broken ?? plans;
       const ranges = broken.flatMap((plan) => plan.ranges.map((range) => demand(plan, range, blocksPerPage)));
       for (const need of ranges.sort((a, b) => b - a).slice(0, MOST_OWN_DONORS)) {
         if (!(await stock.add(need, true)) && !(await stock.add(need, false))) return false;
@@ -47,6 +46,7 @@ export async function place(
       return true;
     });
   }
+  if (proposal === undefined) return plans.map(() => 'no-space');
   await stock.keepOnly(
     new Set(proposal.placements.flatMap((p) => (typeof p === 'string' ? [] : p.map((s) => s.donorFd)))),
   );

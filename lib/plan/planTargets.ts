@@ -3,7 +3,14 @@ import { readSeconds, ROTATIONAL, SOLID_STATE } from '../layout/readCost.ts';
 import { named, type PlanEvent, type PlanningEvent } from '../report/events.ts';
 import { countFragments } from '../layout/fragments.ts';
 import { Scanner, type ScannedFile } from '../scan/scan.ts';
-import { eachTarget, planOptionsFor, Tally, type CommonOptions, type TargetPath } from '../scan/session.ts';
+import {
+  eachTarget,
+  listOf,
+  planOptionsFor,
+  Tally,
+  type CommonOptions,
+  type TargetPath,
+} from '../scan/session.ts';
 import type { Reason } from '../scan/reasons.ts';
 import { planFile, type FilePlan, type PlanOptions } from './plan.ts';
 
@@ -20,9 +27,10 @@ export async function* plan(
   options: PlanTargetsOptions = {},
 ): AsyncGenerator<PlanningEvent, void, void> {
   const tally = new Tally();
-  const scanner = new Scanner(options);
+  const paths = listOf(targets);
+  const scanner = new Scanner(options, paths.length > 1);
   const sum = { filesToMove: 0, bytesToMove: 0, fragmentsBefore: 0, fragmentsAfter: 0, savedSeconds: 0 };
-  yield* eachTarget(targets, options, tally, async function* (target) {
+  yield* eachTarget(paths, options, tally, async function* (target) {
     for await (const item of scanner.scan(target)) {
       if (item.kind === 'skip') {
         yield tally.skip(item.path, item.reason);

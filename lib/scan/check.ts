@@ -4,7 +4,7 @@ import { e4defragScore } from '../layout/score.ts';
 import { toBytes } from '../layout/units.ts';
 import { named, type CheckEvent, type FileEvent } from '../report/events.ts';
 import { Scanner, type ScannedFile } from './scan.ts';
-import { eachTarget, Tally, type CommonOptions, type TargetPath } from './session.ts';
+import { eachTarget, listOf, Tally, type CommonOptions, type TargetPath } from './session.ts';
 
 export type CheckOptions = CommonOptions;
 
@@ -19,7 +19,8 @@ export async function* check(
   options: CheckOptions = {},
 ): AsyncGenerator<CheckEvent, void, void> {
   const tally = new Tally();
-  const scanner = new Scanner(options);
+  const paths = listOf(targets);
+  const scanner = new Scanner(options, paths.length > 1);
   const sum = {
     fragmentedFiles: 0,
     fragments: 0,
@@ -29,7 +30,7 @@ export async function* check(
     readSeconds: 0,
     idealReadSeconds: 0,
   };
-  yield* eachTarget(targets, options, tally, async function* (target) {
+  yield* eachTarget(paths, options, tally, async function* (target) {
     for await (const item of scanner.scan(target)) {
       if (item.kind === 'skip') yield tally.skip(item.path, item.reason);
       else if (item.kind === 'failed') yield tally.fail(item.path, item.error);

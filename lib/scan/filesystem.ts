@@ -1,3 +1,4 @@
+import { constants } from 'node:fs';
 import { open, readFile, readlink } from 'node:fs/promises';
 import { release } from 'node:os';
 import { Invalid } from '../ext4/invalid.ts';
@@ -60,7 +61,7 @@ export async function inspectFilesystem(fd: number): Promise<Filesystem> {
   const [options, rotational, superblock] = await Promise.all([
     readOptions(id),
     readRotational(id),
-    readSuperblock(mount.source, space.blockSize),
+    readSuperblock(mount.source, id, space.blockSize),
   ]);
   // mke2fs gives a group as many blocks as one bitmap block has bits, and sixteen groups to a flex group.
   const fallback = { blocksPerGroup: space.blockSize * 8, groupsPerFlex: 16 };
@@ -108,12 +109,14 @@ export async function kernelName(id: string): Promise<string | undefined> {
 
 /**
  * The superblock, through the block device: its page cache holds the mounted filesystem's own buffer. undefined
- * where the device may not be read, and where it is not that filesystem's (the block sizes differ).
+ * where the device may not be read, and where it is not that filesystem's: the path is from the time of the mount.
  */
-async function readSuperblock(device: string, blockSize: Bytes) {
-  const file = await open(device, 'r').catch(() => undefined);
+async function readSuperblock(device: string, id: string, blockSize: Bytes) {
+  const file = await open(device, constants.O_RDONLY | constants.O_NONBLOCK).catch(() => undefined);
   if (file === undefined) return undefined;
   try {
+    const info = await file.stat({ bigint: true });
+    if (!info.isBlockDevice() || deviceName(info.rdev) !== id) return undefined;
     const buffer = Buffer.alloc(SUPERBLOCK_SIZE);
     await file.read(buffer, 0, SUPERBLOCK_SIZE, SUPERBLOCK_OFFSET);
     const superblock = parseSuperblock(buffer);

@@ -35,6 +35,8 @@ export interface ScannedFile {
   readonly path: Buffer;
   readonly inode: number;
   readonly size: Bytes;
+  /** Somebody may execute it. */
+  readonly executable: boolean;
   /** Merged. */
   readonly extents: ExtentTable;
   /** Why it may be looked at and not moved. */
@@ -70,12 +72,15 @@ const ROOT_INODE = 2n;
 export class Scanner {
   readonly #excluded: Matcher;
   readonly #options: ScanOptions;
+  readonly #overlapping: boolean;
   /** Inodes seen, by filesystem. */
   readonly #seen = new Map<string, Set<number>>();
   readonly #swapFiles: Promise<ReadonlySet<string>>;
 
-  constructor(options: ScanOptions) {
+  /** @param overlapping whether targets may share files; with one target only hard links need to be remembered */
+  constructor(options: ScanOptions, overlapping: boolean) {
     this.#options = options;
+    this.#overlapping = overlapping;
     this.#excluded = excludeMatcher(options.exclude ?? []);
     this.#swapFiles = readSwapFiles();
   }
@@ -185,6 +190,7 @@ export class Scanner {
       path,
       inode: Number(inode.ino),
       size: facts.size,
+      executable: (inode.mode & 0o111n) !== 0n,
       extents,
       immovable: immovable(facts),
     };
@@ -192,6 +198,7 @@ export class Scanner {
 
   /** Whether this inode was not met before, under another name or through another target. */
   #firstSight(filesystem: string, inode: BigIntStats): boolean {
+    if (inode.nlink === 1n && !this.#overlapping) return true;
     let seen = this.#seen.get(filesystem);
     if (seen === undefined) this.#seen.set(filesystem, (seen = new Set()));
     const number = Number(inode.ino);
@@ -216,7 +223,7 @@ export async function openForMove(file: ScannedFile): Promise<OpenedFile | Reaso
   try {
     const inode = await statFd(pathFd);
     if (!inode.isFile() || Number(inode.ino) !== file.inode) return 'vanished';
-    // Through the descriptor: a device node or FIFO that takes the name's place meanwhile is never opened.
+    // Through the descriptor: nothing that takes the name's place meanwhile is opened for writing.
     fd = await openAt(pathFd, Buffer.from(`/proc/self/fd/${pathFd}`), O.RDWR | O.NONBLOCK);
   } finally {
     await closeFd(pathFd);
@@ -241,6 +248,7 @@ export function openParent({ target, relative }: ScannedFile): Promise<number | 
 export function reasonOf(error: unknown): Reason | undefined {
   switch (errorCode(error)) {
     case 'ENOENT':
+    case 'ENOTDIR':
     case 'ESTALE':
     case 'ELOOP':
       return 'vanished';

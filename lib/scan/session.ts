@@ -63,12 +63,12 @@ export function fragmentSizeFor({ filesystem }: Target, { fragmentSize, full }: 
  * others go on.
  */
 export async function* eachTarget<E>(
-  paths: Iterable<TargetPath>,
+  paths: readonly TargetPath[],
   options: CommonOptions,
   tally: Tally,
   work: (target: Target) => AsyncGenerator<E, void, void>,
 ): AsyncGenerator<E | TargetEvent | FailedEvent | UnsupportedEvent, void, void> {
-  checkArguments(paths, options);
+  checkOptions(options);
   for (const path of paths) {
     if (options.signal?.aborted) return;
     const argument = Buffer.from(path);
@@ -87,12 +87,16 @@ export async function* eachTarget<E>(
   }
 }
 
-/** @throws TypeError, RangeError */
-function checkArguments(paths: unknown, { fragmentSize }: CommonOptions): void {
-  // A string is iterable too, a character at a time.
-  if (typeof paths === 'string' || Buffer.isBuffer(paths)) {
+/** @throws TypeError for a single path: a string is iterable too, a character at a time */
+export function listOf(targets: Iterable<TargetPath>): TargetPath[] {
+  if (typeof targets === 'string' || Buffer.isBuffer(targets)) {
     throw new TypeError('targets must be a list of paths, such as ["/srv"]');
   }
+  return [...targets];
+}
+
+/** @throws RangeError */
+function checkOptions({ fragmentSize }: CommonOptions): void {
   if (fragmentSize !== undefined && !(fragmentSize >= 0)) {
     throw new RangeError(`fragmentSize must be a number of bytes, not ${String(fragmentSize)}`);
   }

@@ -35,7 +35,10 @@ export async function openTarget(argument: Buffer): Promise<Target> {
   if (info.isBlockDevice()) {
     const mount = await findMount(info.rdev);
     if (mount === undefined) throw new UnsupportedTarget('this device is not mounted; mount it first');
-    return open(argument, 'device', mount.mountPoint, Buffer.alloc(0));
+    const target = await open(argument, 'device', mount.mountPoint, Buffer.alloc(0));
+    if (target.filesystem.id === mount.device) return target;
+    await closeFd(target.dirFd);
+    throw new UnsupportedTarget(`another filesystem is mounted over it at ${mount.mountPoint.toString()}`);
   }
   if (info.isDirectory()) return open(argument, 'directory', argument, Buffer.alloc(0));
   if (!info.isFile()) {

@@ -27,7 +27,7 @@ async function moveWith(path: string, commit?: () => Promise<void>): Promise<voi
   if (commit !== undefined) barrier.commit = commit;
   try {
     const files: ScannedFile[] = [];
-    for await (const item of new Scanner({}).scan(target)) if (item.kind === 'file') files.push(item);
+    for await (const item of new Scanner({}, false).scan(target)) if (item.kind === 'file') files.push(item);
     const outcomes = moveBatch(
       files.map((file) => ({ file })),
       {
