@@ -222,7 +222,10 @@ const withinBudget = (plan: FilePlan, budget: number, context: BatchContext): Bl
   blocks(Math.floor((budget * plan.blocks) / demandOf(plan, context)));
 
 /** A file that needs more rounds than this is fragmented as fast as it is moved. */
-const MOST_ROUNDS = 8;
+const MOST_ROUNDS = 64;
+/** The share of its fragments that a round must win to be followed by another: of one that was cut, which moves other
+ * blocks each time, and of one that was placed worse than planned, which moves the same ones again. */
+const WORTHWHILE = { cut: 0.01, again: 0.5 };
 
 /** Looks at a file's layout after the barrier and, if it is no better than before, puts it back. */
 async function judge(job: Job, context: BatchContext): Promise<Outcome> {
@@ -245,9 +248,10 @@ async function judge(job: Job, context: BatchContext): Promise<Outcome> {
     const incomplete = incompleteness(job, context);
     const rounds = (earlier?.rounds ?? 0) + 1;
     // Another round costs as much again: it is worth it while the last one was.
-    const worthwhile = job.cut || (incomplete === 'no-better-place' && left * 2 <= job.fragmentsBefore);
-    const free = incomplete === undefined || incomplete === 'no-better-place';
-    if (worthwhile && free && rounds < MOST_ROUNDS) {
+    const share = (job.fragmentsBefore - left) / job.fragmentsBefore;
+    const worthwhile = share >= (job.cut ? WORTHWHILE.cut : WORTHWHILE.again);
+    const more = incomplete === 'no-better-place' || (job.cut && incomplete === undefined);
+    if (more && worthwhile && rounds < MOST_ROUNDS) {
       return {
         kind: 'again',
         candidate: { file, earlier: { fragmentsBefore, fragmentsAfter: left, moved, rounds } },
