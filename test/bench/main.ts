@@ -65,7 +65,7 @@ async function rounds<K extends string>(
 
 async function bigFile(): Promise<void> {
   console.log('a cold 512 MiB file in fragments of 4 to 64 KiB, against e4defrag and cp + fsync …');
-  const lab = await Lab.create({ size: 3 * 1024 * MiB });
+  const lab = await Lab.create({ size: 6 * 1024 * MiB });
   try {
     const content = randomBytes(MiB);
     for (const name of ['ours', 'theirs', 'contiguous']) {
