@@ -13,7 +13,6 @@ export const O = {
   NONBLOCK: constants.O_NONBLOCK,
   DIRECTORY: constants.O_DIRECTORY,
   NOFOLLOW: constants.O_NOFOLLOW,
-  NOATIME: constants.O_NOATIME,
   /** O_PATH (asm-generic/fcntl.h): a descriptor that names an inode without opening it. */
   PATH: 0o10000000,
   /** __O_TMPFILE | O_DIRECTORY (asm-generic/fcntl.h). */

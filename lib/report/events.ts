@@ -79,7 +79,7 @@ export interface DefragmentedEvent extends Named {
   readonly fragmentsBefore: number;
   readonly fragmentsAfter: number;
   readonly bytesMoved: number;
-  /** Why not everything planned was moved: 'busy', or 'no-space' for what did not fit beside the reserve. */
+  /** Why the file is not all that was planned: its pages stayed busy, no better place was left, the run was stopped, … */
   readonly incomplete?: Reason;
 }
 
