@@ -90,6 +90,8 @@ export async function* exchangeAll(
       if (context.signal?.aborted) break;
       if (prefetched.stuck && (await storms(file, part, context))) {
         file.stopped = 'busy';
+        // The piece that showed it has moved.
+        yield file;
         continue;
       }
       const result = await exchange(file.fd, part, context.blockSize);
