@@ -16,7 +16,8 @@ import { openForMove, openParent, reasonOf, type ScannedFile } from '../scan/sca
 import type { Barrier } from './barrier.ts';
 import { isTransient, undo } from './exchange.ts';
 import { Leases } from './lease.ts';
-import { exchangeAll, type MovingFile } from './pipeline.ts';
+import { exchangeAll, fail, type MovingFile } from './pipeline.ts';
+import { ReadAhead } from './readAhead.ts';
 
 /** A file to be moved, and what earlier rounds did to it: a file that does not fit beside itself takes several. */
 export interface Candidate {
@@ -79,19 +80,24 @@ export async function* moveBatch(
   candidates: readonly Candidate[],
   context: BatchContext,
 ): AsyncGenerator<Outcome, void, void> {
-  const { filesystem, barrier } = context;
+  const { filesystem, barrier, signal } = context;
+  const { blockSize } = filesystem;
   const jobs: Job[] = [];
   const nearFd = candidates.length === 0 ? undefined : await openParent(candidates[0].file);
-  const stock = new DonorStock([nearFd ?? context.dirFd, context.dirFd], filesystem.blockSize);
+  const stock = new DonorStock([nearFd ?? context.dirFd, context.dirFd], blockSize);
   using leases = new Leases(() => barrier.commit());
   let exchanging = false;
+  let readAhead: ReadAhead | undefined;
   try {
     yield* openAll(candidates, context, leases, jobs);
+    // The device has nothing else to do while places are looked for.
+    readAhead = new ReadAhead(jobs, readingContext(context, jobs));
+    readAhead.start();
     const placed = await placeAll(jobs, stock, context);
     for (const { job, reason } of placed.refused) yield leftAlone(job, reason);
     exchanging = placed.jobs.length > 0;
     let before = 0;
-    for await (const file of exchangeAll(placed.jobs, { ...context, ...kernelTraits(context), leases })) {
+    for await (const file of exchangeAll(placed.jobs, { blockSize, barrier, leases, readAhead, signal })) {
       const moved = placed.jobs.reduce((sum, job) => sum + job.moved, 0);
       yield { kind: 'moving', path: file.path, moved: blocks(moved - before) };
       before = moved;
@@ -104,6 +110,7 @@ export async function* moveBatch(
     } finally {
       // Closing a file drops its lease as well. After a failed commit the journal is aborted and the filesystem
       // read-only, so nobody can be given the donors' blocks.
+      await readAhead?.close();
       await leases.settled();
       for (const { fd } of jobs) await closeFd(fd);
       await stock.close();
@@ -112,8 +119,16 @@ export async function* moveBatch(
   }
 }
 
-function kernelTraits({ filesystem: { blockSize, kernel } }: BatchContext) {
-  return { blockSize, dropFolios: atLeast(kernel, 6, 16) && !atLeast(kernel, 6, 19) };
+function readingContext({ filesystem: { blockSize, kernel }, pageSize }: BatchContext, jobs: readonly Job[]) {
+  return {
+    blockSize,
+    pageSize,
+    dropFolios: atLeast(kernel, 6, 16) && !atLeast(kernel, 6, 19),
+    failed: (fd: number, error: SystemError) => {
+      const job = jobs.find((other) => other.fd === fd);
+      if (job !== undefined) fail(job, error);
+    },
+  };
 }
 
 /** Opens and plans the candidates anew: what the scan saw may be long ago. */
@@ -241,7 +256,9 @@ async function judge(job: Job, context: BatchContext): Promise<Outcome> {
     if (job.error !== undefined && (job.writeFailed || !isTransient(job.error)))
       return failure(job, job.error);
     if (!improved || job.moved === 0) return leftAlone(job, notImproved(job, context));
-    for (const { offset, length } of job.toDrop) await fadvise(job.fd, offset, length, FADV.DONTNEED);
+    await Promise.all(
+      job.toDrop.map(({ offset, length }) => fadvise(job.fd, offset, length, FADV.DONTNEED)),
+    );
     const moved = blocks(job.moved + movedEarlier(job.candidate));
     const fragmentsBefore = earlier?.fragmentsBefore ?? job.fragmentsBefore;
     const left = countFragments(layout);

@@ -1,11 +1,12 @@
-import { cachestat, FADV, fadvise, readahead, SYNC_RANGE, syncFileRange } from '../kernel/cache.ts';
+import { FADV, fadvise, SYNC_RANGE, syncFileRange } from '../kernel/cache.ts';
 import type { SystemError } from '../kernel/errors.ts';
-import { blocks, bytes, toBytes, type Bytes } from '../layout/units.ts';
+import { blocks, toBytes, type Bytes } from '../layout/units.ts';
 import type { Segment } from '../place/assign.ts';
 import type { Barrier } from './barrier.ts';
 import type { Reason } from '../scan/reasons.ts';
 import { exchange, undo } from './exchange.ts';
 import type { Leases } from './lease.ts';
+import type { ReadAhead } from './readAhead.ts';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -14,12 +15,8 @@ const MiB = 1024 * KiB;
 const CHUNK = 16 * MiB;
 /** For a file that others have open: a shorter wait for them, and a shorter window before its barrier. */
 const SHORT_CHUNK = 8 * MiB;
-/** How far reading runs ahead of exchanging. */
-const AHEAD = 32 * MiB;
-/** readahead(2) may be capped at the device's read_ahead_kb, 128 KiB unless set, and drops what is beyond. */
-const READ_STEP = bytes(128 * KiB);
 /** Chunks being written back while the next ones are exchanged: MOVE_EXT itself never waits for dirty pages. */
-const MOST_FLUSHING = 2;
+const MOST_FLUSHING = 1;
 /** How long, in milliseconds, an exchange of an open file may wait for its commit; or how many bytes. */
 const MOST_EXPOSED = { time: 100, bytes: SHORT_CHUNK };
 /** A piece that shows whether the kernel commits for every page, and the milliseconds that it takes when it does. */
@@ -44,12 +41,10 @@ export interface MovingFile {
 
 export interface PipelineContext {
   readonly blockSize: Bytes;
-  readonly pageSize: Bytes;
+  readonly readAhead: ReadAhead;
   readonly barrier: Barrier;
   readonly leases: Leases;
   readonly signal: AbortSignal | undefined;
-  /** On Linux 6.16 to 6.18 a dirty page in a large folio makes the kernel commit the journal for every page. */
-  readonly dropFolios: boolean;
 }
 
 interface Chunk {
@@ -68,23 +63,12 @@ export async function* exchangeAll(
   files: readonly MovingFile[],
   context: PipelineContext,
 ): AsyncGenerator<MovingFile, void, void> {
-  const chunks = files.flatMap((file) => [...chunksOf(file, context)]);
-  const reading = new Map<Chunk, Promise<Prefetched>>();
   const window = new ExposedWindow(context);
   const flushing: Promise<void>[] = [];
-  let ahead = 0;
-  let aheadBytes = 0;
   try {
-    for (const chunk of chunks) {
-      while (ahead < chunks.length && (aheadBytes < AHEAD || !reading.has(chunk))) {
-        const next = chunks[ahead++];
-        aheadBytes += next.length;
-        reading.set(next, prefetch(next, context));
-      }
-      const prefetched = (await reading.get(chunk)) ?? KEEP;
-      reading.delete(chunk);
-      aheadBytes -= chunk.length;
-      const { file, part } = chunk;
+    for (const chunk of files.flatMap((file) => [...chunksOf(file, context)])) {
+      const { file, part, offset, length } = chunk;
+      const prefetched = await context.readAhead.ready(file.fd, offset, length);
       if (context.leases.mustStop(file.fd)) file.stopped ??= 'open-elsewhere';
       if (file.error !== undefined || file.stopped !== undefined) continue;
       if (context.signal?.aborted) break;
@@ -97,14 +81,14 @@ export async function* exchangeAll(
       const result = await exchange(file.fd, part, context.blockSize);
       file.moved += result.moved;
       fail(file, result.error);
-      if (!prefetched.wasCached) file.toDrop.push({ offset: chunk.offset, length: chunk.length });
+      if (!prefetched.wasCached) file.toDrop.push({ offset, length });
       flushing.push(flush(chunk, context));
       if (flushing.length > MOST_FLUSHING) await flushing.shift();
-      await window.exchanged(file, chunk.length);
+      await window.exchanged(file, length);
       yield file;
     }
   } finally {
-    await Promise.allSettled([...reading.values(), ...flushing]);
+    await Promise.allSettled(flushing);
   }
 }
 
@@ -130,42 +114,6 @@ function* chunksOf(file: MovingFile, { blockSize, leases }: PipelineContext): It
   }
 }
 
-interface Prefetched {
-  /** Most of it was in the cache before. */
-  readonly wasCached: boolean;
-  /** Most of it could not be dropped, because it is mapped, and may lie in large folios. */
-  readonly stuck: boolean;
-}
-
-const KEEP: Prefetched = { wasCached: true, stuck: false };
-
-/**
- * Brings a chunk into the cache: MOVE_EXT would read it page by page, one request after the other. Only a help: what
- * goes wrong here shows when the chunk is exchanged, but for a failed write, which is reported only once.
- */
-async function prefetch(
-  { file, offset, length }: Chunk,
-  { dropFolios, pageSize }: PipelineContext,
-): Promise<Prefetched> {
-  try {
-    const state = await cachestat(file.fd, offset, length);
-    // Where the kernel does not tell, what is cached stays cached.
-    const wasCached = state === undefined || state.cached * pageSize * 2 > length;
-    let stuck = false;
-    if (dropFolios && state !== undefined && state.cached > 0) {
-      await syncFileRange(file.fd, offset, length, SYNC_RANGE.ALL);
-      await fadvise(file.fd, offset, length, FADV.DONTNEED);
-      const after = await cachestat(file.fd, offset, length);
-      stuck = after !== undefined && after.cached * pageSize * 2 > length;
-    }
-    await readahead(file.fd, offset, length, READ_STEP);
-    return { wasCached, stuck };
-  } catch (error) {
-    fail(file, error as SystemError);
-    return KEEP;
-  }
-}
-
 /**
  * Whether the kernel commits the journal for every page of a mapped file: on Linux 6.16 to 6.18 a dirty page in a large
  * folio makes it, and mapped folios cannot be dropped. Exchanges the beginning of the chunk and takes the time.
@@ -184,7 +132,7 @@ async function storms(file: MovingFile, part: Segment, { blockSize }: PipelineCo
 }
 
 /** Notes what went wrong first. A failed write means that the new place cannot be trusted. */
-function fail(file: MovingFile, error: SystemError | undefined): void {
+export function fail(file: MovingFile, error: SystemError | undefined): void {
   if (error === undefined) return;
   if (error.syscall === 'sync_file_range') file.writeFailed = true;
   file.error ??= error;

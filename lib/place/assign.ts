@@ -61,42 +61,47 @@ const gapFor = (hole: number, blocksPerPage: number): number =>
 
 /** Lays fragments `[first, end)` out along a run from its beginning, as far as they fit. */
 function layOut(plan: FilePlan, first: number, end: number, run: Run, blocksPerPage: number) {
-  const { extents, starts } = plan;
-  const origin = extents.logical[starts[first]];
-  let used = (((origin - run.start) % blocksPerPage) + blocksPerPage) % blocksPerPage;
+  const { logical, length } = plan.extents;
+  const { starts } = plan;
+  const origin = logical[starts[first]];
   const segments: Segment[] = [];
+  let used = (((origin - run.start) % blocksPerPage) + blocksPerPage) % blocksPerPage;
   let fragment = first;
+  // The segment being made: so many blocks up to `logicalEnd`, which lie up to `used` in the run.
+  let open = 0;
   let logicalEnd = origin;
+  const close = () => {
+    if (open === 0) return;
+    segments.push({
+      donorFd: run.donorFd,
+      logical: blocks(logicalEnd - open),
+      donor: blocks(run.start + used - open),
+      physical: blocks(run.physical + used - open),
+      length: blocks(open),
+    });
+    open = 0;
+  };
   for (; fragment < end; fragment++) {
-    const fitted = { used, count: segments.length, last: segments.at(-1) };
+    // Only whole fragments: one that is begun must fit.
+    let need = used;
+    let at = logicalEnd;
     for (let i = starts[fragment]; i < starts[fragment + 1]; i++) {
-      const logical = extents.logical[i];
-      const length = extents.length[i];
-      const hole = logical - logicalEnd;
-      used += gapFor(hole, blocksPerPage);
-      const last = segments.at(-1);
-      if (hole === 0 && last !== undefined) {
-        segments[segments.length - 1] = { ...last, length: blocks(last.length + length) };
-      } else {
-        segments.push({
-          donorFd: run.donorFd,
-          logical: blocks(logical),
-          donor: blocks(run.start + used),
-          physical: blocks(run.physical + used),
-          length: blocks(length),
-        });
-      }
-      used += length;
-      logicalEnd = logical + length;
+      need += gapFor(logical[i] - at, blocksPerPage) + length[i];
+      at = logical[i] + length[i];
     }
-    if (used > run.length) {
-      // This fragment does not fit: take it back.
-      segments.length = fitted.count;
-      if (fitted.last !== undefined) segments[fitted.count - 1] = fitted.last;
-      used = fitted.used;
-      break;
+    if (need > run.length) break;
+    for (let i = starts[fragment]; i < starts[fragment + 1]; i++) {
+      const hole = logical[i] - logicalEnd;
+      if (hole > 0) {
+        close();
+        used += gapFor(hole, blocksPerPage);
+      }
+      open += length[i];
+      used += length[i];
+      logicalEnd = logical[i] + length[i];
     }
   }
+  close();
   return { segments, used, fragments: fragment - first };
 }
 

@@ -1,0 +1,164 @@
+import { totalmem } from 'node:os';
+import { cachestat, FADV, fadvise, readahead, SYNC_RANGE, syncFileRange } from '../kernel/cache.ts';
+import { isSystemFailure, type SystemError } from '../kernel/errors.ts';
+import { bytes, toBytes, type Blocks, type Bytes } from '../layout/units.ts';
+import type { FilePlan } from '../plan/plan.ts';
+
+const MiB = 1024 * 1024;
+
+/** How far reading runs ahead of exchanging, on a machine with memory to spare. */
+const AHEAD = Math.min(96 * MiB, totalmem() / 16);
+/** As many pieces at most: a thousand small files are not asked for at once. */
+const MOST_PIECES = 64;
+const PIECE = 4 * MiB;
+/** readahead(2) may be capped at the device's read_ahead_kb, 128 KiB unless set, and drops what is beyond. */
+const READ_STEP = bytes(128 * 1024);
+/** Calls at a time. They only fill the device's queue: more would keep the other calls from a thread. */
+const LANES = 2;
+
+/** What is known of a stretch that was brought into the cache. */
+export interface Prefetched {
+  /** Most of it was in the cache before. */
+  readonly wasCached: boolean;
+  /** Most of it could not be dropped, because it is mapped, and may lie in large folios. */
+  readonly stuck: boolean;
+}
+
+const KEEP: Prefetched = { wasCached: true, stuck: false };
+
+export interface ReadableFile {
+  readonly fd: number;
+  readonly plan: FilePlan;
+}
+
+export interface ReadAheadContext {
+  readonly blockSize: Bytes;
+  readonly pageSize: Bytes;
+  /** On Linux 6.16 to 6.18 a dirty page in a large folio makes the kernel commit the journal for every page. */
+  readonly dropFolios: boolean;
+  /** A write that failed is reported only once, so it must not get lost here. */
+  readonly failed: (fd: number, error: SystemError) => void;
+}
+
+interface Piece {
+  readonly fd: number;
+  readonly offset: Bytes;
+  readonly length: Bytes;
+  /** Bytes of all pieces before it. */
+  readonly position: number;
+  reading: Promise<Prefetched> | undefined;
+}
+
+/**
+ * Brings what is going to be exchanged into the cache, ahead of the exchange and in its order: EXT4_IOC_MOVE_EXT would
+ * read it page by page, one request after the other. It may begin before it is known where anything goes.
+ */
+export class ReadAhead {
+  readonly #context: ReadAheadContext;
+  readonly #pieces: readonly Piece[];
+  readonly #lanes: Promise<unknown>[] = Array.from({ length: LANES }, () => Promise.resolve());
+  /** The piece in use, and the first that is not asked for yet. */
+  #first = 0;
+  #next = 0;
+  #closed = false;
+
+  constructor(files: readonly ReadableFile[], context: ReadAheadContext) {
+    this.#context = context;
+    this.#pieces = [...piecesOf(files, context.blockSize)];
+  }
+
+  /** Begins with the first pieces. */
+  start(): void {
+    this.#goOn(0);
+  }
+
+  /** Waits until a stretch of a file has been asked for. Stretches come in the order of the files and their plans. */
+  async ready(fd: number, offset: Bytes, length: Bytes): Promise<Prefetched> {
+    const pieces = this.#pieces;
+    const isBefore = (piece: Piece) => piece.fd !== fd || piece.offset + piece.length <= offset;
+    while (this.#first < pieces.length && isBefore(pieces[this.#first])) this.#first++;
+    let end = this.#first;
+    while (end < pieces.length && pieces[end].fd === fd && pieces[end].offset < offset + length) end++;
+    this.#next = Math.max(this.#next, this.#first);
+    this.#goOn(end);
+    const parts = await Promise.all(pieces.slice(this.#first, end).map((piece) => piece.reading ?? KEEP));
+    return {
+      wasCached: parts.every(({ wasCached }) => wasCached),
+      stuck: parts.some(({ stuck }) => stuck),
+    };
+  }
+
+  /** Asks for what the window holds, and for every piece before `least`. */
+  #goOn(least: number): void {
+    const pieces = this.#pieces;
+    const inWindow = (i: number) =>
+      i - this.#first < MOST_PIECES && pieces[i].position - pieces[this.#first].position < AHEAD;
+    for (; this.#next < pieces.length && (this.#next < least || inWindow(this.#next)); this.#next++) {
+      const piece = pieces[this.#next];
+      const lane = this.#next % LANES;
+      piece.reading = this.#lanes[lane].then(() => (this.#closed ? KEEP : this.#prefetch(piece)));
+      this.#lanes[lane] = piece.reading;
+    }
+  }
+
+  async #prefetch({ fd, offset, length }: Piece): Promise<Prefetched> {
+    const { dropFolios, pageSize, failed } = this.#context;
+    try {
+      const state = await cachestat(fd, offset, length);
+      // Where the kernel does not tell, what is cached stays cached.
+      const wasCached = state === undefined || state.cached * pageSize * 2 > length;
+      let stuck = false;
+      if (dropFolios && state !== undefined && state.cached > 0) {
+        await syncFileRange(fd, offset, length, SYNC_RANGE.ALL);
+        await fadvise(fd, offset, length, FADV.DONTNEED);
+        const after = await cachestat(fd, offset, length);
+        stuck = after !== undefined && after.cached * pageSize * 2 > length;
+      }
+      await readahead(fd, offset, length, READ_STEP);
+      return { wasCached, stuck };
+    } catch (error) {
+      // Only a help: what goes wrong here shows when the stretch is exchanged.
+      if (!isSystemFailure(error)) throw error;
+      failed(fd, error as SystemError);
+      return KEEP;
+    }
+  }
+
+  /** Stops, and waits for what is under way: the files may be closed then. Never rejects. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.allSettled(this.#lanes);
+  }
+}
+
+/** The mapped stretches of the ranges that are going to move, cut into pieces. */
+function* piecesOf(files: readonly ReadableFile[], blockSize: Bytes): Iterable<Piece> {
+  let position = 0;
+  for (const { fd, plan } of files) {
+    for (const { start, length } of stretches(plan)) {
+      const end = toBytes(start, blockSize) + toBytes(length, blockSize);
+      for (let at: number = toBytes(start, blockSize); at < end; at += PIECE) {
+        const piece = { fd, offset: bytes(at), length: bytes(Math.min(PIECE, end - at)) };
+        yield { ...piece, position, reading: undefined };
+        position += piece.length;
+      }
+    }
+  }
+}
+
+function* stretches({ extents, starts, ranges }: FilePlan): Iterable<{ start: Blocks; length: Blocks }> {
+  const { logical, length } = extents;
+  for (const { firstFragment, endFragment } of ranges) {
+    let first = starts[firstFragment];
+    for (let i = first + 1; i <= starts[endFragment]; i++) {
+      const last = i - 1;
+      const goesOn = i < starts[endFragment] && logical[i] === logical[last] + length[last];
+      if (goesOn) continue;
+      yield {
+        start: logical[first] as Blocks,
+        length: (logical[last] + length[last] - logical[first]) as Blocks,
+      };
+      first = i;
+    }
+  }
+}
