@@ -256,9 +256,7 @@ async function judge(job: Job, context: BatchContext): Promise<Outcome> {
     if (job.error !== undefined && (job.writeFailed || !isTransient(job.error)))
       return failure(job, job.error);
     if (!improved || job.moved === 0) return leftAlone(job, notImproved(job, context));
-    await Promise.all(
-      job.toDrop.map(({ offset, length }) => fadvise(job.fd, offset, length, FADV.DONTNEED)),
-    );
+    await Promise.all(job.toDrop.map(({ offset, length }) => fadvise(job.fd, offset, length, FADV.DONTNEED)));
     const moved = blocks(job.moved + movedEarlier(job.candidate));
     const fragmentsBefore = earlier?.fragmentsBefore ?? job.fragmentsBefore;
     const left = countFragments(layout);

@@ -81,7 +81,8 @@ export class ReadAhead {
     while (end < pieces.length && pieces[end].fd === fd && pieces[end].offset < offset + length) end++;
     this.#next = Math.max(this.#next, this.#first);
     this.#goOn(end);
-    const parts = await Promise.all(pieces.slice(this.#first, end).map((piece) => piece.reading ?? KEEP));
+    const readings = pieces.slice(this.#first, end).flatMap(({ reading }) => reading ?? []);
+    const parts = await Promise.all(readings);
     return {
       wasCached: parts.every(({ wasCached }) => wasCached),
       stuck: parts.some(({ stuck }) => stuck),
