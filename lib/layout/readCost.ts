@@ -15,8 +15,11 @@ const MiB = 1024 * 1024;
  * Typical devices, used only to rank and to explain, never to promise: a 7200/min disk (8.5 ms average seek, half
  * a turn of 4.2 ms), and a SATA SSD (a request more costs about 0.1 ms).
  */
-export const ROTATIONAL: DeviceProfile = { seek: 0.0127, bandwidth: 180 * MiB };
-export const SOLID_STATE: DeviceProfile = { seek: 0.0001, bandwidth: 500 * MiB };
+const ROTATIONAL: DeviceProfile = { seek: 0.0127, bandwidth: 180 * MiB };
+const SOLID_STATE: DeviceProfile = { seek: 0.0001, bandwidth: 500 * MiB };
+
+/** The typical device of its kind. */
+export const typicalDevice = (rotational: boolean): DeviceProfile => (rotational ? ROTATIONAL : SOLID_STATE);
 
 /** Estimated seconds to read so many bytes lying in so many fragments, from start to end. */
 export function readSeconds(size: Bytes, fragments: number, device: DeviceProfile): number {

@@ -1,9 +1,10 @@
 import { toBlocks, toBytes, blocks } from '../layout/units.ts';
-import { readSeconds, ROTATIONAL, SOLID_STATE } from '../layout/readCost.ts';
+import { readSeconds, type DeviceProfile } from '../layout/readCost.ts';
 import { named, type PlanEvent, type PlanningEvent } from '../report/events.ts';
 import { countFragments } from '../layout/fragments.ts';
 import { Scanner, type ScannedFile } from '../scan/scan.ts';
 import {
+  deviceProfileFor,
   eachTarget,
   listOf,
   planOptionsFor,
@@ -49,7 +50,7 @@ export async function* plan(
         yield tally.skip(item.path, planned, fragments);
         continue;
       }
-      const event = describe(item, planned);
+      const event = describe(item, planned, deviceProfileFor(target, options));
       sum.filesToMove++;
       for (const key of ['bytesToMove', 'fragmentsBefore', 'fragmentsAfter', 'savedSeconds'] as const) {
         sum[key] += event[key];
@@ -77,9 +78,8 @@ export function planScanned(file: ScannedFile, options: PlanOptions): FilePlan |
   return typeof planned === 'string' ? planned : (file.immovable ?? planned);
 }
 
-function describe(file: ScannedFile, planned: FilePlan): PlanEvent {
-  const { blockSize, rotational } = file.target.filesystem;
-  const device = rotational ? ROTATIONAL : SOLID_STATE;
+function describe(file: ScannedFile, planned: FilePlan, device: DeviceProfile): PlanEvent {
+  const { blockSize } = file.target.filesystem;
   const { extents, starts } = planned;
   const size = toBytes(extents.blocks, blockSize);
   return {

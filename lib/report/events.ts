@@ -1,3 +1,4 @@
+import type { DeviceProfile } from '../layout/readCost.ts';
 import type { Reason } from '../scan/reasons.ts';
 
 /**
@@ -23,13 +24,47 @@ export interface TargetEvent extends Named {
   /** Bytes. */
   readonly blockSize: number;
   readonly rotational: boolean;
-  /** How files are found. */
-  readonly method: 'walk';
+  /** How files are found: from the inode tables on the device, or name by name. */
+  readonly method: 'inode-table' | 'walk';
+  /** Why a whole filesystem is walked all the same. */
+  readonly walkReason?: string;
+  /** What estimates of read time go by. */
+  readonly deviceProfile: DeviceProfile;
   /** Fragments at least so many bytes long are left where they are; null when every file shall be one. */
   readonly fragmentSize: number | null;
 }
 
-/** The layout of one file. */
+/** How far the inode tables have been read. */
+export interface ScanningEvent {
+  readonly type: 'scanning';
+  /** Inodes gone over, of `inodesTotal` that were ever in use. */
+  readonly inodes: number;
+  readonly inodesTotal: number;
+  /** Met so far. */
+  readonly files: number;
+  readonly fragmentedFiles: number;
+  readonly seconds: number;
+}
+
+/** How many runs of blocks are at least `atLeast` bytes long and less than twice that, and their bytes together. */
+export interface SizeClass {
+  readonly atLeast: number;
+  readonly count: number;
+  readonly bytes: number;
+}
+
+/** The free space of a whole filesystem, as runs of free blocks. */
+export interface FreeSpaceEvent extends Named {
+  readonly type: 'freeSpace';
+  readonly bytes: number;
+  readonly runs: number;
+  /** Bytes. */
+  readonly largestRun: number;
+  /** By size, the shortest first; classes without a run are left out. */
+  readonly histogram: readonly SizeClass[];
+}
+
+/** The layout of one file. A scan of the inode tables names only the fragmented ones, most read time saved first. */
 export interface FileEvent extends Named {
   readonly type: 'file';
   readonly inode: number;
@@ -118,6 +153,8 @@ export interface CheckSummary {
   readonly score: number;
   readonly readSeconds: number;
   readonly idealReadSeconds: number;
+  /** All fragments of all files by size, the shortest first. */
+  readonly fragmentSizes: readonly SizeClass[];
   readonly skipped: Partial<Record<Reason, number>>;
   readonly failed: number;
   readonly unsupported: number;
@@ -156,13 +193,22 @@ export interface DefragSummary {
   readonly seconds: number;
 }
 
-export type CheckEvent = TargetEvent | FileEvent | SkipEvent | FailedEvent | UnsupportedEvent | CheckSummary;
+export type CheckEvent =
+  | TargetEvent
+  | ScanningEvent
+  | FileEvent
+  | FreeSpaceEvent
+  | SkipEvent
+  | FailedEvent
+  | UnsupportedEvent
+  | CheckSummary;
 
 export type PlanningEvent =
-  TargetEvent | PlanEvent | SkipEvent | FailedEvent | UnsupportedEvent | PlanSummary;
+  TargetEvent | ScanningEvent | PlanEvent | SkipEvent | FailedEvent | UnsupportedEvent | PlanSummary;
 
 export type DefragEvent =
   | TargetEvent
+  | ScanningEvent
   | DefragmentedEvent
   | SkipEvent
   | FailedEvent

@@ -1,10 +1,18 @@
-import { countFragments, idealFragments } from '../layout/fragments.ts';
-import { readSeconds, ROTATIONAL, SOLID_STATE } from '../layout/readCost.ts';
+import { countFragments, fragmentLengths, idealFragments } from '../layout/fragments.ts';
+import { readSeconds, type DeviceProfile } from '../layout/readCost.ts';
+import { SizeClasses } from '../layout/sizeClasses.ts';
 import { e4defragScore } from '../layout/score.ts';
-import { toBytes } from '../layout/units.ts';
+import { blocks, toBytes } from '../layout/units.ts';
 import { named, type CheckEvent, type FileEvent } from '../report/events.ts';
 import { Scanner, type ScannedFile } from './scan.ts';
-import { eachTarget, listOf, Tally, type CommonOptions, type TargetPath } from './session.ts';
+import {
+  deviceProfileFor,
+  eachTarget,
+  listOf,
+  Tally,
+  type CommonOptions,
+  type TargetPath,
+} from './session.ts';
 
 export type CheckOptions = CommonOptions;
 
@@ -30,14 +38,19 @@ export async function* check(
     readSeconds: 0,
     idealReadSeconds: 0,
   };
+  const sizes = new SizeClasses();
   yield* eachTarget(paths, options, tally, async function* (target) {
+    const device = deviceProfileFor(target, options);
     for await (const item of scanner.scan(target)) {
       if (item.kind === 'skip') yield tally.skip(item.path, item.reason);
       else if (item.kind === 'failed') yield tally.fail(item.path, item.error);
       else {
-        const file = describe(item);
+        const file = describe(item, device);
         tally.files++;
         if (file.fragments > file.idealFragments) sum.fragmentedFiles++;
+        for (const length of fragmentLengths(item.extents)) {
+          sizes.add(toBytes(blocks(length), target.filesystem.blockSize));
+        }
         sum.bytes += toBytes(item.extents.blocks, target.filesystem.blockSize);
         for (const key of [
           'fragments',
@@ -52,13 +65,14 @@ export async function* check(
       }
     }
   });
-  const { blocks, ...totals } = sum;
+  const { blocks: mapped, ...totals } = sum;
   yield {
     type: 'summary',
     command: 'check',
     files: tally.files,
     ...totals,
-    score: e4defragScore(sum.fragments, sum.idealFragments, blocks),
+    score: e4defragScore(sum.fragments, sum.idealFragments, mapped),
+    fragmentSizes: sizes.classes,
     skipped: tally.skipped,
     failed: tally.failed,
     unsupported: tally.unsupported,
@@ -67,10 +81,9 @@ export async function* check(
   };
 }
 
-function describe(file: ScannedFile): FileEvent {
+function describe(file: ScannedFile, device: DeviceProfile): FileEvent {
   const { extents, target } = file;
-  const { blockSize, longestRun, rotational } = target.filesystem;
-  const device = rotational ? ROTATIONAL : SOLID_STATE;
+  const { blockSize, longestRun } = target.filesystem;
   const mapped = extents.blocks;
   const fragments = countFragments(extents);
   const ideal = idealFragments(mapped, longestRun);

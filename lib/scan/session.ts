@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks';
 import { errorCode, isSystemFailure } from '../kernel/errors.ts';
 import { closeFd } from '../kernel/handle.ts';
-import { defaultFragmentSize } from '../layout/readCost.ts';
+import { defaultFragmentSize, typicalDevice, type DeviceProfile } from '../layout/readCost.ts';
 import {
   named,
   type FailedEvent,
@@ -20,6 +20,8 @@ export interface CommonOptions extends ScanOptions {
   readonly fragmentSize?: number | undefined;
   /** One fragment a file where possible, whatever has to be moved. */
   readonly full?: boolean | undefined;
+  /** What a device costs, to estimate read times by. The default is a typical one of its kind. */
+  readonly deviceProfile?: Partial<DeviceProfile> | undefined;
 }
 
 /** A file, directory, mount point or block device: a path, as text or as bytes. */
@@ -56,6 +58,15 @@ export class Tally {
 /** The fragment size that counts for a target, in bytes; Infinity for `full`. */
 export function fragmentSizeFor({ filesystem }: Target, { fragmentSize, full }: CommonOptions): number {
   return full ? Infinity : (fragmentSize ?? defaultFragmentSize(filesystem.rotational));
+}
+
+/** What reading costs on a target's device. */
+export function deviceProfileFor({ filesystem }: Target, { deviceProfile }: CommonOptions): DeviceProfile {
+  const typical = typicalDevice(filesystem.rotational);
+  return {
+    seek: deviceProfile?.seek ?? typical.seek,
+    bandwidth: deviceProfile?.bandwidth ?? typical.bandwidth,
+  };
 }
 
 /**
@@ -114,6 +125,7 @@ function targetEvent(target: Target, options: CommonOptions): TargetEvent {
     blockSize: filesystem.blockSize,
     rotational: filesystem.rotational,
     method: 'walk',
+    deviceProfile: deviceProfileFor(target, options),
     fragmentSize: fragmentSize === Infinity ? null : fragmentSize,
   };
 }

@@ -14,6 +14,7 @@ const target = (kind: TargetEvent['kind'], path: string): TargetEvent => ({
   blockSize: 4096,
   rotational: false,
   method: 'walk',
+  deviceProfile: { seek: 0.0001, bandwidth: 5e8 },
   fragmentSize: null,
 });
 

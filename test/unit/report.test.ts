@@ -20,6 +20,7 @@ const target: TargetEvent = {
   blockSize: 4096,
   rotational: false,
   method: 'walk',
+  deviceProfile: { seek: 0.0001, bandwidth: 5e8 },
   fragmentSize: 8 * 2 ** 20,
 };
 
@@ -191,6 +192,7 @@ describe('text', () => {
         score: 42,
         readSeconds: 134,
         idealReadSeconds: 13,
+        fragmentSizes: [],
         skipped: {},
         failed: 0,
         unsupported: 0,
