@@ -20,6 +20,9 @@ export interface Segment extends Relocation {
 /** Donor runs to take from, shortest first. */
 export class RunPool {
   readonly #runs: Run[];
+  /** Since {@link begin}: what was in the pool then and is not now, and the reverse. */
+  readonly #taken = new Set<Run>();
+  readonly #given = new Set<Run>();
 
   constructor(runs: Iterable<Run>) {
     this.#runs = [...runs].sort((a, b) => a.length - b.length);
@@ -28,12 +31,33 @@ export class RunPool {
   /** Removes and answers the shortest run of at least that length, else the longest there is. */
   take(least: number): Run | undefined {
     const at = this.#firstAtLeast(least);
-    return at < this.#runs.length ? this.#runs.splice(at, 1)[0] : this.#runs.pop();
+    const run = at < this.#runs.length ? this.#runs.splice(at, 1)[0] : this.#runs.pop();
+    if (run !== undefined && !this.#given.delete(run)) this.#taken.add(run);
+    return run;
   }
 
-  /** Puts what is left of a run back. */
+  /** Puts a run, or what is left of it, back. */
   give(run: Run): void {
-    if (run.length > 0) this.#runs.splice(this.#firstAtLeast(run.length), 0, run);
+    if (run.length === 0) return;
+    if (!this.#taken.delete(run)) this.#given.add(run);
+    this.#insert(run);
+  }
+
+  /** Starts something that may be given up. */
+  begin(): void {
+    this.#taken.clear();
+    this.#given.clear();
+  }
+
+  /** Makes the pool what it was at {@link begin}. */
+  giveUp(): void {
+    for (const run of this.#given) this.#runs.splice(this.#runs.indexOf(run), 1);
+    for (const run of this.#taken) this.#insert(run);
+    this.begin();
+  }
+
+  #insert(run: Run): void {
+    this.#runs.splice(this.#firstAtLeast(run.length), 0, run);
   }
 
   #firstAtLeast(length: number): number {

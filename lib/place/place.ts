@@ -64,10 +64,14 @@ function propose(plans: readonly FilePlan[], stock: DonorStock, blocksPerPage: n
   const pool = new RunPool(stock.runs());
   const broken: FilePlan[] = [];
   const placements = plans.map((plan): Placement => {
+    pool.begin();
     const segments = assign(plan, pool, blocksPerPage);
     const after = fragmentsAfter(plan.extents, segments);
     if (after > plan.fragmentsAfter) broken.push(plan);
-    return after < plan.fragmentsBefore ? segments : 'no-better-place';
+    if (after < plan.fragmentsBefore) return segments;
+    // Another file may do better with these runs.
+    pool.giveUp();
+    return 'no-better-place';
   });
   return { placements, broken, perfect: broken.length === 0 };
 }

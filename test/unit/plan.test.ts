@@ -237,3 +237,31 @@ describe('assigning', () => {
 test('fragment lengths of the fixture are what the tests say', () => {
   expect([...fragmentLengths(scattered(3, 1, 4))]).toEqual([3, 1, 4]);
 });
+
+test('what a file took that is refused is there for the next one', () => {
+  fc.assert(
+    fc.property(
+      fc.array(
+        fc.nat({ max: 40 }).map((n) => n + 1),
+        { minLength: 1, maxLength: 12 },
+      ),
+      fc.array(
+        fc.nat({ max: 20 }).map((n) => n + 1),
+        { minLength: 2, maxLength: 12 },
+      ),
+      (runs, fragments) => {
+        const lengths = (pool: RunPool) => {
+          const all: number[] = [];
+          for (let run = pool.take(Infinity); run !== undefined; run = pool.take(Infinity))
+            all.push(run.length);
+          return all;
+        };
+        const pool = new RunPool(donor(...runs));
+        pool.begin();
+        assign(plan(scattered(...fragments), Infinity), pool, 1);
+        pool.giveUp();
+        expect(lengths(pool)).toEqual(lengths(new RunPool(donor(...runs))));
+      },
+    ),
+  );
+});
