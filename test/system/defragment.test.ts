@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { fsyncSync, ftruncateSync, writeSync } from 'node:fs';
-import { link, mkdir, stat, symlink, writeFile } from 'node:fs/promises';
+import { link, mkdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { execa } from 'execa';
 import { describe, expect, test } from 'vitest';
 import { check, defragment, plan, type DefragEvent, type Event } from '../../lib/index.ts';
@@ -278,15 +278,21 @@ test('check and plan write nothing', async () => {
 });
 
 test('a file larger than free space is moved as far as there is room, and says why no further', async () => {
-  const l = await useLab({ size: 320 * MiB });
+  const l = await useLab({ size: 400 * MiB });
   await writeFile(l.path('large'), randomBytes(110 * MiB));
+  // Room for half of it beside the reserve of 5 %, most of it in one piece. What it vacates is as scattered as it was.
+  await fallocate(await l.create('room'), 0, bytes(0), bytes(55 * MiB));
   await l.fragment('large', 16);
-  // Leave room for half of it beside the reserve of 5 %. What it vacates is as scattered as it was.
   const filler = await l.create('filler');
-  await fallocate(filler, 0, bytes(0), bytes((await l.freeBytes()) - 70 * MiB));
+  await fallocate(filler, 0, bytes(0), bytes((await l.freeBytes()) - 20 * MiB));
+  await l.remount();
+  await rm(l.path('room'));
+  await l.freeBytes();
   const before = await identify(l.path('large'));
   const { event, summary } = await defragmentOne(l.path('large'));
-  expect(event).toMatchObject({ type: 'defragmented', fragmentsBefore: 1760, incomplete: 'no-better-place' });
+  expect(event).toMatchObject({ type: 'defragmented', fragmentsBefore: 1760 });
+  // Which of the two depends on how the allocator divides what is left.
+  expect(['no-better-place', 'no-space']).toContain(event?.type === 'defragmented' && event.incomplete);
   expect(await identify(l.path('large'))).toEqual(before);
   const after = await fragmentsOf(l.path('large'));
   expect(after).toBeLessThan(1200);
