@@ -2,10 +2,15 @@
 // thread, and its answer (a value or -errno) resolves a promise. Nothing here decides anything.
 #include <napi.h>
 
+#include <algorithm>
 #include <functional>
+#include <initializer_list>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "syscalls.h"
+#include "walk.h"
 
 namespace {
 
@@ -16,12 +21,15 @@ struct Answer {
   std::vector<uint8_t> bytes;
 };
 
-using Operation = std::function<void(Answer&)>;
-using Convert = Napi::Value (*)(Napi::Env, Answer&);
+template <typename Output>
+using Operation = std::function<void(Output&)>;
+template <typename Output>
+using Convert = Napi::Value (*)(Napi::Env, Output&);
 
+template <typename Output>
 class Worker final : public Napi::AsyncWorker {
  public:
-  Worker(Napi::Env env, Operation operation, Convert convert)
+  Worker(Napi::Env env, Operation<Output> operation, Convert<Output> convert)
       : Napi::AsyncWorker(env),
         deferred_(Napi::Promise::Deferred::New(env)),
         operation_(std::move(operation)),
@@ -36,16 +44,21 @@ class Worker final : public Napi::AsyncWorker {
 
  private:
   Napi::Promise::Deferred deferred_;
-  Operation operation_;
-  Convert convert_;
-  Answer answer_;
+  Operation<Output> operation_;
+  Convert<Output> convert_;
+  Output answer_;
 };
 
-Napi::Value Start(const Napi::CallbackInfo& info, Convert convert, Operation operation) {
-  auto* worker = new Worker(info.Env(), std::move(operation), convert);
+template <typename Output>
+Napi::Value StartFor(const Napi::CallbackInfo& info, Convert<Output> convert, Operation<Output> operation) {
+  auto* worker = new Worker<Output>(info.Env(), std::move(operation), convert);
   const Napi::Promise promise = worker->Promise();
   worker->Queue();
   return promise;
+}
+
+Napi::Value Start(const Napi::CallbackInfo& info, Convert<Answer> convert, Operation<Answer> operation) {
+  return StartFor<Answer>(info, convert, std::move(operation));
 }
 
 Napi::Value ToNumber(Napi::Env env, Answer& answer) {
@@ -98,7 +111,7 @@ Napi::Value OpenAt2(const Napi::CallbackInfo& info) {
   return Start(info, ToNumber,
                [dir_fd = Int(info, 0), path, flags = Word(info, 2), mode = Word(info, 3),
                 resolve = Word(info, 4)](Answer& answer) {
-                 answer.result = ext4::OpenAt2(dir_fd, path, flags, mode, resolve);
+                 answer.result = ext4::OpenAt2(dir_fd, path.c_str(), flags, mode, resolve);
                });
 }
 
@@ -193,6 +206,103 @@ Napi::Value CacheStat(const Napi::CallbackInfo& info) {
                });
 }
 
+/// A list of numbers as the typed array `Array`.
+template <typename Array, typename T>
+Napi::Value ToArray(Napi::Env env, const std::vector<T>& list) {
+  auto array = Array::New(env, list.size());
+  std::copy(list.begin(), list.end(), array.Data());
+  return array;
+}
+
+/// Whether arguments are what their lists are read from; if not, an exception is under way.
+bool AreLists(const Napi::CallbackInfo& info,
+              std::initializer_list<std::pair<size_t, napi_typedarray_type>> lists) {
+  for (const auto& [index, type] : lists) {
+    if (info[index].IsTypedArray() && info[index].As<Napi::TypedArray>().TypedArrayType() == type) continue;
+    Napi::TypeError::New(info.Env(), "argument " + std::to_string(index) + " is no such typed array")
+        .ThrowAsJavaScriptException();
+    return false;
+  }
+  return true;
+}
+
+template <typename T>
+std::vector<T> List(const Napi::CallbackInfo& info, size_t index) {
+  const auto array = info[index].As<Napi::TypedArrayOf<T>>();
+  return std::vector<T>(array.Data(), array.Data() + array.ElementLength());
+}
+
+bool AreNames(const Napi::CallbackInfo& info) {
+  return AreLists(info, {{0, napi_int32_array}, {1, napi_uint32_array}, {2, napi_uint8_array}});
+}
+
+/// Arguments 0 to 2: an Int32Array of descriptors, a Uint32Array of offsets into a Buffer of names, and that. Only
+/// the names that are meant are copied, and each ends at its NUL or with the buffer.
+ext4::Names ToNames(const Napi::CallbackInfo& info) {
+  ext4::Names names;
+  names.fds = List<int32_t>(info, 0);
+  const auto text = info[2].As<Napi::Buffer<char>>();
+  const std::string_view all(text.Data(), text.Length());
+  for (const uint32_t offset : List<uint32_t>(info, 1)) {
+    const auto name = all.substr(std::min<size_t>(offset, all.size()));
+    names.offsets.push_back(static_cast<uint32_t>(names.text.size()));
+    names.text.append(name.substr(0, name.find('\0'))).push_back('\0');
+  }
+  names.fds.resize(names.offsets.size(), -1);
+  return names;
+}
+
+Napi::Value ToListing(Napi::Env env, ext4::Listing& listing) {
+  auto answer = Napi::Object::New(env);
+  answer.Set("directories", ToArray<Napi::Int32Array>(env, listing.directories));
+  answer.Set("entries", ToArray<Napi::Uint32Array>(env, listing.entries));
+  answer.Set("names", Napi::Buffer<char>::Copy(env, listing.names.data(), listing.names.size()));
+  return answer;
+}
+
+Napi::Value ToInspection(Napi::Env env, ext4::Inspection& inspection) {
+  auto answer = Napi::Object::New(env);
+  answer.Set("records", ToArray<Napi::Uint32Array>(env, inspection.records));
+  answer.Set("extents", ToArray<Napi::BigUint64Array>(env, inspection.extents));
+  return answer;
+}
+
+Napi::Value ReadDirectories(const Napi::CallbackInfo& info) {
+  if (!AreNames(info)) return info.Env().Undefined();
+  return StartFor<ext4::Listing>(info, ToListing,
+                                 [names = ToNames(info), flags = Word(info, 3), resolve = Word(info, 4),
+                                  capacity = Word(info, 5)](ext4::Listing& out) {
+                                   ext4::ReadDirectories(names, flags, resolve, capacity, out);
+                                 });
+}
+
+Napi::Value InspectNames(const Napi::CallbackInfo& info) {
+  if (!AreNames(info)) return info.Env().Undefined();
+  return StartFor<ext4::Inspection>(info, ToInspection,
+                                    [names = ToNames(info), flags = Word(info, 3), resolve = Word(info, 4),
+                                     stat_first = info[5].ToBoolean().Value(),
+                                     limit = Word(info, 6)](ext4::Inspection& out) {
+                                      ext4::InspectNames(names, flags, resolve, stat_first, limit, out);
+                                    });
+}
+
+Napi::Value InspectHandles(const Napi::CallbackInfo& info) {
+  if (!AreLists(info, {{1, napi_uint32_array}, {2, napi_uint32_array}})) return info.Env().Undefined();
+  auto inodes = List<uint32_t>(info, 1), generations = List<uint32_t>(info, 2);
+  generations.resize(inodes.size());
+  return StartFor<ext4::Inspection>(
+      info, ToInspection,
+      [mount_fd = Int(info, 0), inodes = std::move(inodes), generations = std::move(generations),
+       flags = Int(info, 3), limit = Word(info, 4)](ext4::Inspection& out) {
+        ext4::InspectHandles(mount_fd, inodes, generations, flags, limit, out);
+      });
+}
+
+Napi::Value CloseAll(const Napi::CallbackInfo& info) {
+  if (!AreLists(info, {{0, napi_int32_array}})) return info.Env().Undefined();
+  return Start(info, ToNumber, [fds = List<int32_t>(info, 0)](Answer&) { ext4::CloseAll(fds); });
+}
+
 Napi::Value Layout(const Napi::CallbackInfo& info) {
   auto layout = Napi::Object::New(info.Env());
   for (const auto& [name, value] : ext4::Layout()) {
@@ -220,6 +330,10 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
       {"statfs", WordsOfDescriptor<ext4::StatFs>},
       {"cachestat", CacheStat},
       {"tuneSuperblock", WordsOfDescriptor<ext4::TuneSuperblock>},
+      {"readDirectories", ReadDirectories},
+      {"inspectNames", InspectNames},
+      {"inspectHandles", InspectHandles},
+      {"closeAll", CloseAll},
       {"layout", Layout},
   };
   for (const auto& [name, function] : functions) {

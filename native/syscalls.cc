@@ -62,12 +62,12 @@ int64_t Result(int64_t value) { return value < 0 ? -errno : value; }
 
 }  // namespace
 
-int64_t OpenAt2(int dir_fd, const std::string& path, uint64_t flags, uint64_t mode, uint64_t resolve) {
+int64_t OpenAt2(int dir_fd, const char* path, uint64_t flags, uint64_t mode, uint64_t resolve) {
   struct open_how how = {};
   how.flags = flags | O_CLOEXEC;
   how.mode = mode;
   how.resolve = resolve;
-  return Result(syscall(SYS_openat2, dir_fd, path.c_str(), &how, sizeof how));
+  return Result(syscall(SYS_openat2, dir_fd, path, &how, sizeof how));
 }
 
 int64_t OpenByHandle(int mount_fd, uint32_t inode, uint32_t generation, int flags) {
@@ -88,21 +88,23 @@ int64_t Fiemap(int fd, uint64_t start, uint64_t length, uint32_t flags, uint64_t
                std::vector<uint64_t>& out) {
   // Most files have few extents: begin with a buffer that fits them and grow only for those that do not.
   constexpr uint64_t kFirstBatch = 72, kLargeBatch = 4096;
+  constexpr auto words = [](uint64_t extents) {
+    return (sizeof(struct fiemap) + extents * sizeof(struct fiemap_extent)) / 8;
+  };
   const uint64_t end = length > UINT64_MAX - start ? UINT64_MAX : start + length;
-  uint64_t batch = kFirstBatch, capacity = 0, next = start;
-  std::unique_ptr<uint64_t[]> buffer;
-  while (next < end && out.size() / kExtentWords < max_extents) {
-    if (capacity < batch) {
-      buffer.reset(new uint64_t[(sizeof(struct fiemap) + batch * sizeof(struct fiemap_extent)) / 8]);
-      capacity = batch;
-    }
-    auto* map = reinterpret_cast<struct fiemap*>(buffer.get());
+  const size_t before = out.size();
+  const auto found = [&] { return (out.size() - before) / kExtentWords; };
+  uint64_t first[words(kFirstBatch)];
+  std::unique_ptr<uint64_t[]> large;
+  uint64_t batch = kFirstBatch, next = start;
+  while (next < end && found() < max_extents) {
+    if (batch == kLargeBatch && large == nullptr) large.reset(new uint64_t[words(kLargeBatch)]);
+    auto* map = reinterpret_cast<struct fiemap*>(batch == kLargeBatch ? large.get() : first);
     std::memset(map, 0, sizeof *map);
     map->fm_start = next;
     map->fm_length = end - next;
     map->fm_flags = flags;
-    map->fm_extent_count =
-        static_cast<uint32_t>(std::min<uint64_t>(batch, max_extents - out.size() / kExtentWords));
+    map->fm_extent_count = static_cast<uint32_t>(std::min<uint64_t>(batch, max_extents - found()));
     if (ioctl(fd, FS_IOC_FIEMAP, map) < 0) return -errno;
     for (uint32_t i = 0; i < map->fm_mapped_extents; i++) {
       const auto& extent = map->fm_extents[i];
@@ -115,7 +117,7 @@ int64_t Fiemap(int fd, uint64_t start, uint64_t length, uint32_t flags, uint64_t
     next = last.fe_logical + last.fe_length;
     batch = kLargeBatch;
   }
-  return static_cast<int64_t>(out.size() / kExtentWords);
+  return static_cast<int64_t>(found());
 }
 
 int64_t MoveExtents(int fd, int donor_fd, uint64_t orig_start, uint64_t donor_start, uint64_t blocks,

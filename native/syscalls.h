@@ -1,4 +1,5 @@
-// One function per system call: plain types in, a value or -errno out. No JavaScript and no policy here.
+// One function per system call: plain types in, a value or -errno out. No JavaScript and no policy here. (What many
+// files need one after the other is in walk.h.)
 #pragma once
 
 #include <cstddef>
@@ -21,10 +22,11 @@ struct MoveExtent {
   uint64_t moved_len;
 };
 
-int64_t OpenAt2(int dir_fd, const std::string& path, uint64_t flags, uint64_t mode, uint64_t resolve);
+int64_t OpenAt2(int dir_fd, const char* path, uint64_t flags, uint64_t mode, uint64_t resolve);
 /// Opens by inode number and generation, where generation 0 fits any; `mount_fd` is any descriptor of the filesystem.
 int64_t OpenByHandle(int mount_fd, uint32_t inode, uint32_t generation, int flags);
 int64_t GetDents(int fd, std::vector<uint8_t>& out, size_t capacity);
+/// Appends the extents to `out` and answers how many there were.
 int64_t Fiemap(int fd, uint64_t start, uint64_t length, uint32_t flags, uint64_t max_extents,
                std::vector<uint64_t>& out);
 int64_t MoveExtents(int fd, int donor_fd, uint64_t orig_start, uint64_t donor_start, uint64_t blocks,

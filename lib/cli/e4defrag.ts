@@ -67,7 +67,8 @@ async function runAll({ statistics, verbose, targets }: Arguments, console: Cons
   for (const [i, target] of targets.entries()) {
     if (statistics && i > 0) await console.print([out('')]);
     const engine = statistics ? check : defragment;
-    const events: AsyncIterable<Event> = engine([target], { signal: stop.signal });
+    // e4defrag tells of every file.
+    const events: AsyncIterable<Event> = engine([target], { everyFile: true, signal: stop.signal });
     const targetReport = new TargetReport(options);
     const code = await report(events, (event) => targetReport.lines(event), console);
     if (code === EXIT.INTERRUPTED) return code;

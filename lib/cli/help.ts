@@ -23,6 +23,8 @@ export function helpText(): string {
     ...options,
     '',
     'SIZE is in bytes, or has a suffix K, M, G or T (powers of 1024).',
+    'PROFILE is seek=TIME,bandwidth=SIZE, or one of them: what a jump on the device',
+    'costs, in s, ms or us, and what it reads a second: seek=12ms,bandwidth=180M.',
     '',
     'Exit status: 0 done, or nothing needed; 1 some file failed; 2 usage; 3 target or',
     'kernel not supported; 130 stopped by a signal, with the chunk in hand finished.',

@@ -1,6 +1,8 @@
 import { parseArgs } from 'node:util';
 import type { DefragmentOptions } from '../move/defragment.ts';
-import { parseSize } from './size.ts';
+import { DEFAULT_TOP } from '../report/worst.ts';
+import { parseDeviceProfile } from './deviceProfile.ts';
+import { parseCount, parseSize } from './size.ts';
 import { UsageError } from './usageError.ts';
 
 export type Command = 'defrag' | 'check' | 'plan' | 'demo';
@@ -21,7 +23,7 @@ export const COMMANDS: Readonly<Record<Command, CommandSpec>> = {
 export interface OptionSpec {
   readonly short?: string;
   /** What the value is called, for options that take one. */
-  readonly value?: 'SIZE' | 'GLOB';
+  readonly value?: 'SIZE' | 'GLOB' | 'N' | 'PROFILE';
   readonly repeatable?: true;
   /** The commands that have it; all when absent. */
   readonly commands?: readonly Command[];
@@ -30,13 +32,23 @@ export interface OptionSpec {
 
 const ENGINE: readonly Command[] = ['defrag', 'check', 'plan'];
 const PLANNING: readonly Command[] = ['defrag', 'plan'];
+const CHECKING: readonly Command[] = ['check'];
 const MOVING: readonly Command[] = ['defrag'];
 
 /** Every option there is, in the order in which help names them. */
 export const OPTIONS = {
   check: { short: 'c', commands: ['check'], help: 'the same as the command check, as in e4defrag' },
-  verbose: { short: 'v', commands: ENGINE, help: 'name every file, also those left alone' },
+  verbose: {
+    short: 'v',
+    commands: ENGINE,
+    help: 'name every file, also those left alone; of a whole filesystem those in fragments',
+  },
   json: { commands: ENGINE, help: 'print events as JSON lines; the last is the summary' },
+  top: {
+    value: 'N',
+    commands: CHECKING,
+    help: `list the N worst files (${DEFAULT_TOP} by default, 0 for none); no effect on --json`,
+  },
   full: { commands: PLANNING, help: 'one fragment a file, however much has to be moved' },
   'fragment-size': {
     value: 'SIZE',
@@ -51,6 +63,11 @@ export const OPTIONS = {
   },
   'min-size': { value: 'SIZE', commands: ENGINE, help: 'leave out files smaller than SIZE' },
   'max-size': { value: 'SIZE', commands: ENGINE, help: 'leave out files larger than SIZE' },
+  'device-profile': {
+    value: 'PROFILE',
+    commands: ENGINE,
+    help: 'estimate read times by PROFILE; by default as for a typical disk or SSD',
+  },
   exclusive: { commands: MOVING, help: 'leave files alone that another process has open' },
   'allow-fast-commit': {
     commands: MOVING,
@@ -75,6 +92,8 @@ export interface Invocation {
   readonly targets: readonly (string | Buffer)[];
   readonly verbose: boolean;
   readonly json: boolean;
+  /** How many of the worst files the report lists. */
+  readonly top: number;
   readonly engine: DefragmentOptions;
 }
 
@@ -106,6 +125,7 @@ export function parseCommandLine(
     targets: targets.map(({ text, index }) => (text.includes('\ufffd') ? (bytesOf(index) ?? text) : text)),
     verbose: values.has('verbose'),
     json: values.has('json'),
+    top: valueOf(values, 'top', parseCount) ?? DEFAULT_TOP,
     engine: engineOptions(values),
   };
 }
@@ -154,7 +174,7 @@ function readOption(
   const wanted = specOf(name).value;
   if (wanted === undefined && value !== undefined) throw new UsageError(`option ${rawName} takes no value`);
   const missing = value === undefined || value === '' || (!inlineValue && /^-./.test(value));
-  if (wanted !== undefined && missing) throw new UsageError(`option ${rawName} needs a ${wanted}`);
+  if (wanted !== undefined && missing) throw new UsageError(`option ${rawName} needs a value: ${wanted}`);
   values.set(name, [...(values.get(name) ?? []), value ?? '']);
 }
 
@@ -188,11 +208,18 @@ function checkTargets(command: Command, targets: readonly Word[]): void {
   }
 }
 
+/** An option's value, the last one when it was given more than once. */
+function valueOf<T>(
+  values: Values,
+  name: OptionName,
+  parse: (text: string, where: string) => T,
+): T | undefined {
+  const text = values.get(name)?.at(-1);
+  return text === undefined ? undefined : parse(text, `--${name}`);
+}
+
 function engineOptions(values: Values): DefragmentOptions {
-  const size = (name: OptionName) => {
-    const text = values.get(name)?.at(-1);
-    return text === undefined ? undefined : parseSize(text, `--${name}`);
-  };
+  const size = (name: OptionName) => valueOf(values, name, parseSize);
   const exclude = values.get('exclude') ?? [];
   for (const pattern of exclude) {
     if (/^\/*$/.test(pattern)) throw new UsageError(`--exclude ${pattern} matches nothing: it names no file`);
@@ -209,6 +236,7 @@ function engineOptions(values: Values): DefragmentOptions {
     exclude,
     minSize,
     maxSize,
+    deviceProfile: valueOf(values, 'device-profile', parseDeviceProfile),
     exclusive: values.has('exclusive'),
     allowFastCommit: values.has('allow-fast-commit'),
     allowNoJournal: values.has('allow-no-journal'),

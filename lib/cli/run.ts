@@ -19,14 +19,19 @@ export type EngineCommand = keyof typeof ENGINE;
 
 /** Runs a command of the engine and reports what happens. */
 export async function run(invocation: Invocation & { readonly command: EngineCommand }): Promise<ExitCode> {
-  const { command, json, verbose, targets, engine } = invocation;
+  const { command, json, verbose, top, targets, engine } = invocation;
   const console = new Console(new Output(process.stdout), new Output(process.stderr));
   using stop = new StopSignals(() => {
     void console.warn(command === 'defrag' ? 'stopping: finishing the chunk in hand' : 'stopping');
   });
   const reporter = json
     ? new JsonReporter({ verbose })
-    : textReporter(command, { verbose, style: styleFor(console.out), errorStyle: styleFor(console.err) });
+    : textReporter(command, {
+        verbose,
+        top,
+        style: styleFor(console.out),
+        errorStyle: styleFor(console.err),
+      });
   const events = ENGINE[command](targets, { ...engine, signal: stop.signal });
   const code = await report(events, (event) => reporter.lines(event), console);
   return finish(code, console);

@@ -26,3 +26,17 @@ export function parseSize(text: string, where: string): Bytes {
   }
   return bytes(size);
 }
+
+/**
+ * A whole number, 0 included.
+ *
+ * @param where the option, for the message
+ * @throws UsageError
+ */
+export function parseCount(text: string, where: string): number {
+  const count = /^\d+$/.test(text) ? Number(text) : NaN;
+  if (!Number.isSafeInteger(count)) {
+    throw new UsageError(`${where} ${text} is not a count: give a whole number such as 20, or 0 for none`);
+  }
+  return count;
+}

@@ -1,14 +1,15 @@
 import { RunCounter } from '../layout/runCounter.ts';
+import { addDirectory, type DirectoryColumns } from './directories.ts';
 import { checkNode, CORRUPT, entryCount, ROOT_SIZE, visitChildren, visitExtents } from './extentTree.ts';
-import { FileColumns } from './files.ts';
+import type { FileColumns } from './files.ts';
 import { GROUP_FLAG, type GroupTable } from './groups.ts';
 import { inodeFlags, inodeGeneration, inodeKind, inodeLinks, inodeRoot, inodeSize, KIND } from './inode.ts';
 import type { Superblock } from './superblock.ts';
-import { DeepFiles } from './trees.ts';
+import type { DeepFiles } from './trees.ts';
 
 /** How many inodes of each kind were met. */
 export interface InodeCounts {
-  /** Regular files with blocks mapped by extents, whether their tree is sound or not. */
+  /** Regular files with a size and blocks mapped by extents, whether their tree is sound or not. */
   files: number;
   directories: number;
   special: number;
@@ -16,8 +17,10 @@ export interface InodeCounts {
   inline: number;
   /** Regular files mapped by indirect blocks. */
   indirect: number;
-  /** Regular files without a block: empty, all holes, or not written back yet. */
+  /** Regular files of no bytes, even those that have blocks: preallocated ones. */
   empty: number;
+  /** Regular files with a size and no block: all holes, or not written back yet. */
+  unmapped: number;
   /** The filesystem's own. */
   system: number;
 }
@@ -29,6 +32,7 @@ export const noInodes = (): InodeCounts => ({
   inline: 0,
   indirect: 0,
   empty: 0,
+  unmapped: 0,
   system: 0,
 });
 
@@ -36,10 +40,12 @@ export const noInodes = (): InodeCounts => ({
 export interface InodeSink {
   /** Files whose whole tree is in the inode. */
   readonly files: FileColumns;
-  /** Files whose tree does not hold together. */
+  /** Files whose tree does not hold together, or that have none: those mapped by indirect blocks. */
   readonly doubtful: FileColumns;
   /** Files whose tree goes on in other blocks. */
   readonly deep: DeepFiles;
+  /** Undefined where nobody wants to know of them. */
+  readonly directories?: DirectoryColumns | undefined;
   readonly counts: InodeCounts;
 }
 
@@ -55,55 +61,69 @@ export function readInodes(
   const { counts } = sink;
   for (let i = 0; i < count; i++) {
     const at = offset + i * superblock.inodeSize;
-    switch (inodeKind(table, at, firstInode + i, superblock)) {
-      case KIND.EXTENTS:
-        readFile(table, at, firstInode + i, superblock, sink);
-        break;
+    const inode = firstInode + i;
+    const kind = inodeKind(table, at, inode, superblock);
+    switch (kind) {
       case KIND.DIRECTORY:
         counts.directories++;
+        if (sink.directories) addDirectory(table, at, inode, superblock, sink.directories);
         break;
       case KIND.SPECIAL:
         counts.special++;
         break;
-      case KIND.INLINE:
-        counts.inline++;
-        break;
-      case KIND.INDIRECT:
-        counts.indirect++;
-        break;
-      case KIND.EMPTY:
-        counts.empty++;
-        break;
       case KIND.SYSTEM:
         counts.system++;
         break;
+      case KIND.FREE:
+        break;
+      default:
+        readRegular(table, at, inode, kind, superblock, sink);
     }
   }
+}
+
+/** What a regular file without a layout is counted as is decided in the order of lib/scan/eligibility.ts. */
+function readRegular(
+  table: DataView,
+  at: number,
+  inode: number,
+  kind: number,
+  superblock: Superblock,
+  sink: InodeSink,
+): void {
+  const { counts } = sink;
+  const size = inodeSize(table, at, superblock);
+  if (size === 0) counts.empty++;
+  else if (kind === KIND.INLINE) counts.inline++;
+  else if (kind === KIND.EMPTY) counts.unmapped++;
+  else if (kind === KIND.INDIRECT) {
+    counts.indirect++;
+    pushFile(sink.doubtful, table, at, inode, size, 0);
+  } else readFile(table, at, inode, size, superblock, sink);
 }
 
 const counter = new RunCounter();
 const countExtent = (logical: number, physical: number, length: number): void =>
   counter.add(logical, physical, length);
 
-function readFile(table: DataView, at: number, inode: number, superblock: Superblock, sink: InodeSink): void {
+function readFile(
+  table: DataView,
+  at: number,
+  inode: number,
+  size: number,
+  superblock: Superblock,
+  sink: InodeSink,
+): void {
   const root = inodeRoot(at);
-  const size = inodeSize(table, at, superblock);
   const depth = checkNode(table, root, ROOT_SIZE, superblock);
   if (depth === 0 && entryCount(table, root) === 0) {
-    sink.counts.empty++;
+    sink.counts.unmapped++;
     return;
   }
   sink.counts.files++;
   const sound = depth !== CORRUPT && size <= 2 ** 32 * superblock.blockSize;
   const files = !sound ? sink.doubtful : depth === 0 ? sink.files : sink.deep.files;
-  const row = files.push(
-    inode,
-    inodeGeneration(table, at),
-    size,
-    Math.max(0, depth),
-    inodeFlags(table, at),
-    inodeLinks(table, at),
-  );
+  const row = pushFile(files, table, at, inode, size, Math.max(0, depth));
   if (!sound) return;
   if (depth > 0) {
     visitChildren(table, root, (logical, block) => sink.deep.below[depth].push(block, logical, row));
@@ -113,6 +133,25 @@ function readFile(table: DataView, at: number, inode: number, superblock: Superb
   visitExtents(table, root, countExtent);
   files.blocks[row] = counter.blocks;
   files.fragments[row] = counter.fragments;
+}
+
+/** @returns its row */
+function pushFile(
+  files: FileColumns,
+  table: DataView,
+  at: number,
+  inode: number,
+  size: number,
+  depth: number,
+): number {
+  return files.push(
+    inode,
+    inodeGeneration(table, at),
+    size,
+    depth,
+    inodeFlags(table, at),
+    inodeLinks(table, at),
+  );
 }
 
 /** Consecutive inodes within a read. */

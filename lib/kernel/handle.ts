@@ -60,6 +60,42 @@ export async function openAt(
   return check<number>(await native().openat2(dirFd, path, flags, mode, resolve), 'openat2');
 }
 
+/** PATH_MAX of linux/limits.h without the NUL: no system call takes a longer path. */
+const LONGEST_PATH = 4095;
+
+/**
+ * {@link openAt} for paths of any length below a directory: a long one is opened in pieces, each under the same
+ * RESOLVE_* rules. An empty path is the directory itself.
+ *
+ * @throws SystemError as openAt
+ */
+export async function openBeneath(
+  rootFd: number,
+  relative: Buffer,
+  flags: number,
+  options: OpenOptions = {},
+): Promise<number> {
+  let dirFd = rootFd;
+  let rest = relative;
+  try {
+    while (rest.length > LONGEST_PATH) {
+      // A name has 255 bytes at most, so there is a slash; without one the kernel shall say what it thinks of it.
+      const cut = rest.lastIndexOf(0x2f, LONGEST_PATH);
+      if (cut <= 0) break;
+      const flagsOfPiece = O.PATH | O.DIRECTORY | O.NOFOLLOW;
+      const next = await openAt(dirFd, rest.subarray(0, cut), flagsOfPiece, {
+        resolve: options.resolve ?? 0,
+      });
+      if (dirFd !== rootFd) await closeFd(dirFd);
+      dirFd = next;
+      rest = rest.subarray(cut + 1);
+    }
+    return await openAt(dirFd, rest.length === 0 ? Buffer.from('.') : rest, flags, options);
+  } finally {
+    if (dirFd !== rootFd) await closeFd(dirFd);
+  }
+}
+
 /**
  * open_by_handle_at(2), close-on-exec: opens an inode by its number, whatever its names are. Needs
  * CAP_DAC_READ_SEARCH, and looks at no permission of any directory on the way.

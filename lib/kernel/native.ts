@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url';
 import load from 'node-gyp-build';
 
 /**
- * The addon's functions (native/syscalls.h), each one system call off the event loop. A number is the call's
+ * The addon's functions (native/syscalls.h, walk.h), each off the event loop, most of them one system call. A number is the call's
  * value or -errno; arrays and buffers come back only on success. Nobody but lib/kernel calls these.
  */
 export interface Native {
@@ -41,6 +41,34 @@ export interface Native {
   statfs(fd: number): Promise<BigUint64Array | number>;
   cachestat(fd: number, offset: number, length: number): Promise<BigUint64Array | number>;
   tuneSuperblock(fd: number): Promise<BigUint64Array | number>;
+  /** native/walk.h, ReadDirectories. */
+  readDirectories(
+    fds: Int32Array,
+    offsets: Uint32Array,
+    names: Buffer,
+    flags: number,
+    resolve: number,
+    capacity: number,
+  ): Promise<{ directories: Int32Array; entries: Uint32Array; names: Buffer }>;
+  /** native/walk.h, InspectNames. */
+  inspectNames(
+    fds: Int32Array,
+    offsets: Uint32Array,
+    names: Buffer,
+    flags: number,
+    resolve: number,
+    statFirst: boolean,
+    maxExtents: number,
+  ): Promise<{ records: Uint32Array; extents: BigUint64Array }>;
+  /** native/walk.h, InspectHandles. */
+  inspectHandles(
+    mountFd: number,
+    inodes: Uint32Array,
+    generations: Uint32Array,
+    flags: number,
+    maxExtents: number,
+  ): Promise<{ records: Uint32Array; extents: BigUint64Array }>;
+  closeAll(fds: Int32Array): Promise<number>;
   /** Sizes, offsets and request numbers as the compiler that built the addon saw them. */
   layout(): Record<string, number>;
 }

@@ -43,13 +43,18 @@ export class ExtentTable implements Iterable<Extent> {
 
   /** From the addon's words: logical, physical and length in bytes, then flags, for each extent. */
   static decode(words: BigUint64Array, blockSize: Bytes): ExtentTable {
-    const table = new ExtentTable(words.length / 4);
     // Halves of 32 bits divide exactly, and cost a tenth of a BigInt each.
     const halves = new Uint32Array(words.buffer, words.byteOffset, words.length * 2);
+    return ExtentTable.decodeHalves(halves, 0, words.length / 4, blockSize);
+  }
+
+  /** The same of `count` extents from extent `first` on, the words as two halves each, the low one first. */
+  static decodeHalves(halves: Uint32Array, first: number, count: number, blockSize: Bytes): ExtentTable {
+    const table = new ExtentTable(count);
     const highBlocks = 2 ** 32 / blockSize;
     const asBlocks = (at: number) => halves[at + 1] * highBlocks + Math.floor(halves[at] / blockSize);
-    for (let i = 0; i < table.count; i++) {
-      const at = i * 8;
+    for (let i = 0; i < count; i++) {
+      const at = (first + i) * 8;
       table.logical[i] = asBlocks(at);
       table.physical[i] = asBlocks(at + 2);
       // Only inline data is shorter than a block; it counts as one.
@@ -109,6 +114,8 @@ const PLACELESS = EXTENT_FLAG.DELALLOC | EXTENT_FLAG.INLINE;
  * before this. A written and an unwritten extent stay two. One pass.
  */
 export function mergeExtents(extents: ExtentTable): ExtentTable {
+  // Most files have one extent: theirs is its own table merged.
+  if (extents.count === 1 && !(extents.flags[0] & PLACELESS)) return extents;
   const merged = new ExtentTable(extents.count);
   let count = 0;
   for (let i = 0; i < extents.count; i++) {

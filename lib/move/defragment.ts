@@ -2,10 +2,13 @@ import { refusal, type SafetyOverrides } from '../ext4/safety.ts';
 import { pageSize } from '../kernel/page.ts';
 import { countFragments } from '../layout/fragments.ts';
 import { blocks, bytes, toBytes, type Bytes } from '../layout/units.ts';
-import { planScanned } from '../plan/planTargets.ts';
+import { Discovery } from '../plan/discovery.ts';
+import { planScanned } from '../plan/planScanned.ts';
 import { named, type DefragEvent } from '../report/events.ts';
 import { UnsupportedTarget, type Filesystem } from '../scan/filesystem.ts';
-import { Scanner } from '../scan/scan.ts';
+import type { Worthwhile } from '../plan/worstFirst.ts';
+import { Scanner, type ScannedFile } from '../scan/scan.ts';
+import type { FoundByNumber, TableScan } from '../scan/tableScan.ts';
 import {
   eachTarget,
   listOf,
@@ -43,29 +46,31 @@ export async function* defragment(
 ): AsyncGenerator<DefragEvent, void, void> {
   const paths = listOf(targets);
   const run = new Run(options, paths.length > 1);
-  yield* eachTarget(paths, options, run.tally, (target) => run.target(target));
+  yield* eachTarget(paths, options, run.tally, run.scanner, (target, tables) => run.target(target, tables));
   yield run.summary();
 }
 
 class Run {
   readonly tally = new Tally();
   readonly #options: DefragmentOptions;
-  readonly #scanner: Scanner;
+  readonly scanner: Scanner;
+  /** While a whole filesystem is worked on. */
+  #discovery: Discovery<DefragEvent> | undefined;
   readonly #sum = { defragmented: 0, fragmentsBefore: 0, fragmentsAfter: 0, bytesMoved: 0 };
   #bytesPlanned = 0;
 
   constructor(options: DefragmentOptions, overlapping: boolean) {
     this.#options = options;
-    this.#scanner = new Scanner(options, overlapping);
+    this.scanner = new Scanner(options, overlapping);
   }
 
-  async *target(target: Target): AsyncGenerator<DefragEvent, void, void> {
+  async *target(target: Target, tables: TableScan | undefined): AsyncGenerator<DefragEvent, void, void> {
     const { filesystem, dirFd } = target;
     const page = await pageSize();
     await this.#refuseUnsafe(filesystem, dirFd, page);
     const barrier = await Barrier.open(dirFd, filesystem.kernel);
     try {
-      yield* this.#files(target, {
+      const context: BatchContext = {
         filesystem,
         dirFd,
         pageSize: page,
@@ -73,7 +78,9 @@ class Run {
         planOptions: planOptionsFor(target, this.#options),
         exclusive: this.#options.exclusive ?? false,
         signal: this.#options.signal,
-      });
+      };
+      if (tables === undefined) yield* this.#walk(target, context);
+      else yield* this.#worstFirst(target, tables, context);
     } finally {
       await barrier.close();
     }
@@ -93,11 +100,12 @@ class Run {
     if (after !== undefined) throw new UnsupportedTarget(after);
   }
 
-  async *#files(target: Target, context: BatchContext): AsyncGenerator<DefragEvent, void, void> {
+  /** Files as they are met. */
+  async *#walk(target: Target, context: BatchContext): AsyncGenerator<DefragEvent, void, void> {
     const { blockSize } = context.filesystem;
     let batch: Candidate[] = [];
     let batchBytes = 0;
-    for await (const item of this.#scanner.scan(target)) {
+    for await (const item of this.scanner.scan(target)) {
       if (item.kind === 'skip') {
         yield this.tally.skip(item.path, item.reason);
         continue;
@@ -138,6 +146,84 @@ class Run {
     yield* this.#move(batch, context);
   }
 
+  /** A whole filesystem's files, what gains most for each byte moved first, while the scan still goes on. */
+  async *#worstFirst(
+    target: Target,
+    tables: TableScan,
+    context: BatchContext,
+  ): AsyncGenerator<DefragEvent, void, void> {
+    const discovery = new Discovery<DefragEvent>({
+      target,
+      tables,
+      planOptions: context.planOptions,
+      tally: this.tally,
+      count: (fragments) => this.#count(fragments),
+    });
+    this.#discovery = discovery;
+    const before = this.#bytesPlanned;
+    discovery.start();
+    try {
+      for (;;) {
+        // Before the queue is looked at: what ended meanwhile has filled it.
+        const { ended } = discovery;
+        this.#bytesPlanned = before + discovery.bytesFound;
+        yield* discovery.progress();
+        yield* discovery.told();
+        const found = this.#aborted ? [] : discovery.queue.popBatch(BATCH.bytes, BATCH.files);
+        if (found.length > 0) yield* this.#moveFound(await this.#lookAgain(tables, found), context);
+        else if (ended || this.#aborted) break;
+        else await discovery.changed();
+      }
+      await (this.#aborted ? discovery.stop() : discovery.finish());
+      yield* discovery.told();
+      this.tally.leave('interrupted', discovery.queue.size);
+    } finally {
+      await discovery.stop();
+      this.#discovery = undefined;
+    }
+  }
+
+  get #aborted(): boolean {
+    return this.#options.signal?.aborted ?? false;
+  }
+
+  /** Asks the kernel about files again that were found some time ago. */
+  async #lookAgain(tables: TableScan, found: readonly Worthwhile[]): Promise<FoundByNumber[]> {
+    const items: FoundByNumber[] = [];
+    for await (const item of tables.inspect(found)) items.push(item);
+    return items;
+  }
+
+  async *#moveFound(
+    items: readonly FoundByNumber[],
+    context: BatchContext,
+  ): AsyncGenerator<DefragEvent, void, void> {
+    const programs: Candidate[] = [];
+    const others: Candidate[] = [];
+    for (const { inode, item } of items) {
+      if (item.kind === 'skip') yield* this.#tell(this.tally.skip(item.path, item.reason), inode);
+      else if (item.kind === 'failed') yield* this.#tell(this.tally.fail(item.path, item.error), inode);
+      else (item.executable ? programs : others).push({ file: this.#withNames(item) });
+    }
+    yield* this.#move(others, context);
+    for (const program of programs) yield* this.#move([program], context);
+  }
+
+  #withNames(file: ScannedFile): ScannedFile {
+    const path = this.#discovery?.pathOf(file.inode);
+    if (path === undefined || file.handle === undefined) return file;
+    return { ...file, path, handle: { ...file.handle, parent: this.#discovery?.parentOf(file.inode) } };
+  }
+
+  /** Tells of a file at once, or when its name is known. */
+  *#tell(event: DefragEvent, inode: number): Iterable<DefragEvent> {
+    if (this.#discovery === undefined) yield event;
+    else {
+      this.#discovery.tell(event, inode);
+      yield* this.#discovery.told();
+    }
+  }
+
   async *#move(
     candidates: readonly Candidate[],
     context: BatchContext,
@@ -171,7 +257,7 @@ class Run {
       const { fragmentsBefore, fragmentsAfter, incomplete } = outcome;
       this.#sum.defragmented++;
       this.#count(fragmentsBefore, fragmentsAfter);
-      yield {
+      const event: DefragEvent = {
         type: 'defragmented',
         ...named(file.path),
         inode: file.inode,
@@ -180,13 +266,16 @@ class Run {
         bytesMoved: asBytes(outcome.moved),
         ...(incomplete && { incomplete }),
       };
+      yield* this.#tell(event, file.inode);
       return;
     }
     const fragments = countFragments(file.extents);
     this.#count(fragments);
-    yield outcome.kind === 'skip'
-      ? this.tally.skip(file.path, outcome.reason, fragments)
-      : this.tally.fail(file.path, outcome.error);
+    const event =
+      outcome.kind === 'skip'
+        ? this.tally.skip(file.path, outcome.reason, fragments)
+        : this.tally.fail(file.path, outcome.error);
+    yield* this.#tell(event, file.inode);
   }
 
   #count(before: number, after = before): void {

@@ -1,4 +1,4 @@
-import { toBlocks, toBytes, blocks } from '../layout/units.ts';
+import { toBytes, blocks } from '../layout/units.ts';
 import { readSeconds, type DeviceProfile } from '../layout/readCost.ts';
 import { named, type PlanEvent, type PlanningEvent } from '../report/events.ts';
 import { countFragments } from '../layout/fragments.ts';
@@ -12,8 +12,10 @@ import {
   type CommonOptions,
   type TargetPath,
 } from '../scan/session.ts';
-import type { Reason } from '../scan/reasons.ts';
-import { planFile, type FilePlan, type PlanOptions } from './plan.ts';
+import type { Target } from '../scan/targets.ts';
+import { Discovery, type DiscoveryContext } from './discovery.ts';
+import type { FilePlan } from './plan.ts';
+import { planScanned } from './planScanned.ts';
 
 export type PlanTargetsOptions = CommonOptions;
 
@@ -31,7 +33,24 @@ export async function* plan(
   const paths = listOf(targets);
   const scanner = new Scanner(options, paths.length > 1);
   const sum = { filesToMove: 0, bytesToMove: 0, fragmentsBefore: 0, fragmentsAfter: 0, savedSeconds: 0 };
-  yield* eachTarget(paths, options, tally, async function* (target) {
+  const count = (fragments: number) => {
+    sum.fragmentsBefore += fragments;
+    sum.fragmentsAfter += fragments;
+  };
+  const add = (file: ScannedFile, planned: FilePlan, target: Target) => {
+    const event = describe(file, planned, deviceProfileFor(target, options));
+    sum.filesToMove++;
+    for (const key of ['bytesToMove', 'fragmentsBefore', 'fragmentsAfter', 'savedSeconds'] as const) {
+      sum[key] += event[key];
+    }
+    return event;
+  };
+  yield* eachTarget(paths, options, tally, scanner, async function* (target, tables) {
+    const planOptions = planOptionsFor(target, options);
+    if (tables !== undefined) {
+      yield* planTables({ target, tables, planOptions, tally, count }, options.signal, add);
+      return;
+    }
     for await (const item of scanner.scan(target)) {
       if (item.kind === 'skip') {
         yield tally.skip(item.path, item.reason);
@@ -42,20 +61,14 @@ export async function* plan(
         continue;
       }
       tally.files++;
-      const planned = planScanned(item, planOptionsFor(target, options));
+      const planned = planScanned(item, planOptions);
       if (typeof planned === 'string') {
         const fragments = countFragments(item.extents);
-        sum.fragmentsBefore += fragments;
-        sum.fragmentsAfter += fragments;
+        count(fragments);
         yield tally.skip(item.path, planned, fragments);
         continue;
       }
-      const event = describe(item, planned, deviceProfileFor(target, options));
-      sum.filesToMove++;
-      for (const key of ['bytesToMove', 'fragmentsBefore', 'fragmentsAfter', 'savedSeconds'] as const) {
-        sum[key] += event[key];
-      }
-      yield event;
+      yield add(item, planned, target);
     }
   });
   yield {
@@ -71,11 +84,39 @@ export async function* plan(
   };
 }
 
-/** The plan for a file, or why it stays: that it may not be moved matters only where there is something to move. */
-export function planScanned(file: ScannedFile, options: PlanOptions): FilePlan | Reason {
-  const sizeBlocks = toBlocks(file.size, file.target.filesystem.blockSize);
-  const planned = planFile(file.extents, sizeBlocks, options);
-  return typeof planned === 'string' ? planned : (file.immovable ?? planned);
+/** Files looked at again by one call: what the scan saw is long ago. */
+const AGAIN = 128;
+
+/** The plans for a whole filesystem, what gains most for each byte moved first. */
+async function* planTables(
+  context: DiscoveryContext,
+  signal: AbortSignal | undefined,
+  add: (file: ScannedFile, planned: FilePlan, target: Target) => PlanEvent,
+): AsyncGenerator<PlanningEvent, void, void> {
+  const { target, tables, tally } = context;
+  const discovery = new Discovery<never>(context);
+  discovery.start();
+  try {
+    while (!discovery.ended) {
+      await discovery.changed();
+      yield* discovery.progress();
+    }
+    await discovery.finish();
+    yield* discovery.told();
+    while (discovery.queue.size > 0 && !signal?.aborted) {
+      const found = discovery.queue.popBatch(Infinity, AGAIN);
+      for await (const { inode, item } of tables.inspect(found)) {
+        const path = discovery.pathOf(inode) ?? item.path;
+        const planned = item.kind === 'file' ? planScanned(item, context.planOptions) : undefined;
+        if (item.kind === 'failed') yield tally.fail(path, item.error);
+        else if (item.kind === 'skip') yield tally.skip(path, item.reason);
+        else if (typeof planned === 'object') yield add({ ...item, path }, planned, target);
+        else if (planned !== undefined) yield tally.skip(path, planned, countFragments(item.extents));
+      }
+    }
+  } finally {
+    await discovery.stop();
+  }
 }
 
 function describe(file: ScannedFile, planned: FilePlan, device: DeviceProfile): PlanEvent {

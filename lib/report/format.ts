@@ -19,6 +19,9 @@ export function formatSize(size: number): string {
   return `${value.toFixed(1)} ${SIZE_UNITS[unit]}`;
 }
 
+/** Bytes as people say a round size: 4 KiB, not 4.0 KiB. */
+export const formatRoundSize = (size: number): string => formatSize(size).replace('.0 ', ' ');
+
 /** Seconds, in the units in which people say such a time. */
 export function formatSeconds(seconds: number): string {
   if (seconds === 0) return '0 s';

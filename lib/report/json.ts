@@ -1,4 +1,4 @@
-import type { Event } from './events.ts';
+import type { Event, ScanningEvent } from './events.ts';
 import { isWorthTelling } from './leftAlone.ts';
 import { out, type Line, type Reporter } from './reporter.ts';
 
@@ -23,19 +23,34 @@ export function toJson({ type, ...fields }: Event): string {
   return json.replace(UNSAFE, escapeUnits);
 }
 
+/** Between two events that tell how far the inode tables have been read, in seconds. */
+const SCANNING_INTERVAL = 0.2;
+
 /** JSON lines on stdout, and nothing on stderr. */
 export class JsonReporter implements Reporter {
   readonly #verbose: boolean;
   #targetIsFile = false;
+  #lastScanning = -Infinity;
 
   constructor({ verbose }: { readonly verbose: boolean }) {
     this.#verbose = verbose;
   }
 
   lines(event: Event): readonly Line[] {
-    if (event.type === 'target') this.#targetIsFile = event.kind === 'file';
+    if (event.type === 'target') {
+      this.#targetIsFile = event.kind === 'file';
+      this.#lastScanning = -Infinity;
+    }
+    if (event.type === 'scanning' && !this.#isDue(event)) return [];
     const options = { verbose: this.#verbose, targetIsFile: this.#targetIsFile };
     if (event.type === 'skip' && !isWorthTelling(event, options)) return [];
     return [out(toJson(event))];
+  }
+
+  /** Steps come faster than anybody follows; a target's first and last are never left out. */
+  #isDue({ seconds, inodes, inodesTotal }: ScanningEvent): boolean {
+    if (inodes < inodesTotal && seconds - this.#lastScanning < SCANNING_INTERVAL) return false;
+    this.#lastScanning = seconds;
+    return true;
   }
 }

@@ -31,6 +31,17 @@ export function printable({ path, pathBytes }: Named): string {
   return result;
 }
 
+/**
+ * A target's name as a word for the shell, which this program takes for neither an option nor a command.
+ *
+ * @returns undefined for a name that cannot be shown as it is
+ */
+export function shellWord({ path, pathBytes }: Named): string | undefined {
+  if (pathBytes !== undefined || printableText(path) !== path) return undefined;
+  const word = /^\.{0,2}(\/|$)/.test(path) ? path : `./${path}`;
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}
+
 function validUtf8At(bytes: Buffer, at: number): string | undefined {
   const lead = bytes[at];
   const length = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;

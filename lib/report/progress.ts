@@ -1,5 +1,5 @@
-import type { Event, Named, ProgressEvent } from './events.ts';
-import { counted, formatSeconds, formatSize } from './format.ts';
+import type { Event, Named, ProgressEvent, ScanningEvent } from './events.ts';
+import { counted, formatCount, formatSeconds, formatSize } from './format.ts';
 import { displayWidth, printable, truncatePath } from './names.ts';
 
 /** How often the line may change, in milliseconds. */
@@ -25,8 +25,14 @@ export class ProgressLine {
   #shown = 0;
   #last = -Infinity;
   #files = 0;
-  #whole = false;
-  #samples: ProgressEvent[] = [];
+  /** Whether all that is to be moved has been found. */
+  #allFound = false;
+  #scanning: ScanningEvent | undefined;
+  #scanRate = new Rate();
+  #progress: ProgressEvent | undefined;
+  readonly #moveRate = new Rate();
+  /** Whether this target's files are being moved: that says more than how far the scan beside it is. */
+  #moving = false;
 
   constructor(options: ProgressOptions) {
     this.#options = options;
@@ -34,14 +40,16 @@ export class ProgressLine {
 
   /** Takes note of an event, and now and then shows where things are. */
   see(event: Event): void {
-    if (event.type === 'target') this.#whole = event.kind === 'file';
-    if (event.type === 'file' || event.type === 'skip' || event.type === 'plan') this.#files++;
-    if (event.type === 'progress') this.#sample(event);
-    if (!('path' in event)) return;
+    this.#note(event);
+    const named = 'path' in event ? event : undefined;
+    const scan = this.#scan;
+    if (scan === undefined && named === undefined) return;
     const now = this.#options.now();
-    if (now - this.#last < INTERVAL) return;
+    // After the scan's last step nothing may come for a while, so that one is always shown.
+    const lastStep = event.type === 'scanning' && event.inodes === event.inodesTotal;
+    if (now - this.#last < INTERVAL && !lastStep) return;
     this.#last = now;
-    this.#show(event);
+    this.#show(scan === undefined ? named : undefined);
   }
 
   /** Clears the line, so that something else can be written. */
@@ -53,46 +61,103 @@ export class ProgressLine {
     this.#last = -Infinity;
   }
 
-  #sample(event: ProgressEvent): void {
-    this.#samples.push(event);
-    while (this.#samples.length > 2 && event.seconds - this.#samples[0].seconds > RATE_WINDOW)
-      this.#samples.shift();
+  #note(event: Event): void {
+    switch (event.type) {
+      case 'target':
+        this.#allFound = event.kind === 'file';
+        this.#moving = false;
+        this.#scanning = undefined;
+        this.#scanRate = new Rate();
+        break;
+      case 'scanning':
+        this.#allFound = event.inodes === event.inodesTotal;
+        this.#files = event.files;
+        this.#scanning = event;
+        this.#scanRate.add(event.seconds, event.inodes);
+        break;
+      case 'progress':
+        this.#moving = true;
+        this.#progress = event;
+        this.#moveRate.add(event.seconds, event.bytesMoved);
+        break;
+      case 'file':
+      case 'skip':
+      case 'plan':
+        // The scan has counted these already.
+        if (this.#scanning === undefined) this.#files++;
+        break;
+      default:
+    }
   }
 
-  #show(event: Named): void {
+  /** The scan of inode tables, while the line is about that. */
+  get #scan(): ScanningEvent | undefined {
+    return this.#moving ? undefined : this.#scanning;
+  }
+
+  #show(named: Named | undefined): void {
     // One column less: a full line makes some terminals wrap.
     const columns = this.#options.columns() - 1;
-    const parts = this.#parts().join('  ');
+    const parts = this.#parts(columns).join('  ');
     const room = columns - parts.length - 2;
-    const name = room < SHORTEST_NAME ? '' : `  ${truncatePath(printable(event), room)}`;
+    const name =
+      named === undefined || room < SHORTEST_NAME ? '' : `  ${truncatePath(printable(named), room)}`;
     const line = parts.slice(0, Math.max(0, columns)) + name;
     const width = displayWidth(line);
     this.#options.write(`\r${line}${' '.repeat(Math.max(0, this.#shown - width))}`);
     this.#shown = Math.max(width, this.#shown);
   }
 
-  #parts(): string[] {
-    const progress = this.#samples.at(-1);
+  #parts(columns: number): string[] {
+    const scan = this.#scan;
+    if (scan !== undefined) return this.#scanParts(scan, columns);
+    const progress = this.#progress;
     if (progress === undefined) return [counted(this.#files, 'file')];
     const { files, bytesMoved, bytesPlanned } = progress;
-    const rate = this.#rate();
+    const rate = this.#moveRate.perSecond;
+    // Before all is found it takes longer than what is known.
+    const atLeast = this.#allFound ? '' : '> ';
     return [
       counted(files, 'file'),
       `${formatSize(bytesMoved)} of ${formatSize(bytesPlanned)}`,
-      ...(rate > 0 ? [`${formatSize(rate)}/s`, this.#timeLeft((bytesPlanned - bytesMoved) / rate)] : []),
+      ...(rate > 0
+        ? [`${formatSize(rate)}/s`, `${atLeast}${timeLeft((bytesPlanned - bytesMoved) / rate)}`]
+        : []),
     ];
   }
 
-  /** Bytes per second; 0 while it is unknown. */
-  #rate(): number {
-    const [first, last] = [this.#samples[0], this.#samples.at(-1)!];
-    const seconds = last.seconds - first.seconds;
-    return seconds > 0 ? (last.bytesMoved - first.bytesMoved) / seconds : 0;
+  #scanParts(scanning: ScanningEvent, columns: number): string[] {
+    const { inodes, inodesTotal: total, files, fragmentedFiles } = scanning;
+    const rate = this.#scanRate.perSecond;
+    const percent = `${String(Math.floor((inodes / Math.max(1, total)) * 100)).padStart(3)} %`;
+    const parts = [
+      percent,
+      `${formatCount(fragmentedFiles)} of ${counted(files, 'file')} fragmented`,
+      ...(rate > 0 && inodes < total ? [timeLeft((total - inodes) / rate)] : []),
+    ];
+    const all = [percent, `${formatCount(inodes)} of ${counted(total, 'inode')}`, ...parts.slice(1)];
+    return all.join('  ').length <= columns ? all : parts;
+  }
+}
+
+/** How fast a number grew lately. */
+class Rate {
+  readonly #samples: { readonly seconds: number; readonly amount: number }[] = [];
+
+  add(seconds: number, amount: number): void {
+    this.#samples.push({ seconds, amount });
+    while (this.#samples.length > 2 && seconds - this.#samples[0].seconds > RATE_WINDOW)
+      this.#samples.shift();
   }
 
-  /** Of a tree only what was found so far is known. */
-  #timeLeft(seconds: number): string {
-    const text = seconds < 59.5 ? `${Math.round(Math.max(0, seconds))} s` : formatSeconds(seconds);
-    return `${this.#whole ? '' : '> '}${text} left`;
+  /** 0 while it is unknown. */
+  get perSecond(): number {
+    const [first, last] = [this.#samples[0], this.#samples.at(-1)];
+    if (last === undefined || last.seconds <= first.seconds) return 0;
+    return (last.amount - first.amount) / (last.seconds - first.seconds);
   }
+}
+
+function timeLeft(seconds: number): string {
+  return `${seconds < 59.5 ? `${Math.round(Math.max(0, seconds))} s` : formatSeconds(seconds)} left`;
 }

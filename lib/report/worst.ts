@@ -1,8 +1,11 @@
-/** The few greatest of many, kept in order; what is pushed out is forgotten. */
+/** How many of the worst files a report lists unless told. */
+export const DEFAULT_TOP = 10;
+
+/** The few greatest of many; what is pushed out is forgotten. */
 export class Greatest<T> {
   readonly #limit: number;
   readonly #rank: (item: T) => number;
-  readonly #items: T[] = [];
+  #items: T[] = [];
 
   constructor(limit: number, rank: (item: T) => number) {
     this.#limit = limit;
@@ -10,17 +13,19 @@ export class Greatest<T> {
   }
 
   add(item: T): void {
-    const rank = this.#rank(item);
-    const last = this.#items.at(-1);
-    if (this.#items.length === this.#limit && last !== undefined && rank <= this.#rank(last)) return;
-    let at = this.#items.length;
-    while (at > 0 && this.#rank(this.#items[at - 1]) < rank) at--;
-    this.#items.splice(at, 0, item);
-    this.#items.length = Math.min(this.#items.length, this.#limit);
+    this.#items.push(item);
+    // Seldom enough that sorting costs little for each item, whatever the limit.
+    if (this.#items.length > 2 * this.#limit + 100) this.#forget();
   }
 
   /** The greatest first; of equals, the one that came first. */
   get items(): readonly T[] {
+    this.#forget();
     return this.#items;
+  }
+
+  #forget(): void {
+    this.#items.sort((a, b) => this.#rank(b) - this.#rank(a));
+    this.#items = this.#items.slice(0, this.#limit);
   }
 }

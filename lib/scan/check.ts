@@ -1,9 +1,11 @@
+import { FileColumns } from '../ext4/files.ts';
 import { countFragments, fragmentLengths, idealFragments } from '../layout/fragments.ts';
 import { readSeconds, type DeviceProfile } from '../layout/readCost.ts';
-import { SizeClasses } from '../layout/sizeClasses.ts';
 import { e4defragScore } from '../layout/score.ts';
-import { blocks, toBytes } from '../layout/units.ts';
+import { SizeClasses } from '../layout/sizeClasses.ts';
+import { blocks, bytes, toBytes, type Blocks, type Bytes } from '../layout/units.ts';
 import { named, type CheckEvent, type FileEvent } from '../report/events.ts';
+import type { Filesystem } from './filesystem.ts';
 import { Scanner, type ScannedFile } from './scan.ts';
 import {
   deviceProfileFor,
@@ -13,12 +15,14 @@ import {
   type CommonOptions,
   type TargetPath,
 } from './session.ts';
+import type { TableScan } from './tableScan.ts';
+import type { Target } from './targets.ts';
 
 export type CheckOptions = CommonOptions;
 
 /**
- * Looks at the layout of every file of the targets and writes nothing. Each file is one event; the last event is the
- * summary.
+ * Looks at the layout of every file of the targets and writes nothing. Each file is one event; of a whole filesystem,
+ * whose inode tables are read at once, only each fragmented file. The last event is the summary.
  *
  * @throws TypeError when `targets` is no list; whatever is wrong with a target or a file is an event
  */
@@ -29,50 +33,27 @@ export async function* check(
   const tally = new Tally();
   const paths = listOf(targets);
   const scanner = new Scanner(options, paths.length > 1);
-  const sum = {
-    fragmentedFiles: 0,
-    fragments: 0,
-    idealFragments: 0,
-    blocks: 0,
-    bytes: 0,
-    readSeconds: 0,
-    idealReadSeconds: 0,
-  };
-  const sizes = new SizeClasses();
-  yield* eachTarget(paths, options, tally, async function* (target) {
+  const totals = new Totals();
+  yield* eachTarget(paths, options, tally, scanner, async function* (target, tables) {
     const device = deviceProfileFor(target, options);
+    if (tables !== undefined) {
+      yield* checkTables(target, tables, device, tally, totals);
+      return;
+    }
     for await (const item of scanner.scan(target)) {
       if (item.kind === 'skip') yield tally.skip(item.path, item.reason);
       else if (item.kind === 'failed') yield tally.fail(item.path, item.error);
       else {
-        const file = describe(item, device);
         tally.files++;
-        if (file.fragments > file.idealFragments) sum.fragmentedFiles++;
-        for (const length of fragmentLengths(item.extents)) {
-          sizes.add(toBytes(blocks(length), target.filesystem.blockSize));
-        }
-        sum.bytes += toBytes(item.extents.blocks, target.filesystem.blockSize);
-        for (const key of [
-          'fragments',
-          'idealFragments',
-          'blocks',
-          'readSeconds',
-          'idealReadSeconds',
-        ] as const) {
-          sum[key] += file[key];
-        }
-        yield file;
+        yield totals.add(item, device);
       }
     }
   });
-  const { blocks: mapped, ...totals } = sum;
   yield {
     type: 'summary',
     command: 'check',
     files: tally.files,
-    ...totals,
-    score: e4defragScore(sum.fragments, sum.idealFragments, mapped),
-    fragmentSizes: sizes.classes,
+    ...totals.sums,
     skipped: tally.skipped,
     failed: tally.failed,
     unsupported: tally.unsupported,
@@ -81,24 +62,175 @@ export async function* check(
   };
 }
 
-function describe(file: ScannedFile, device: DeviceProfile): FileEvent {
-  const { extents, target } = file;
-  const { blockSize, longestRun } = target.filesystem;
-  const mapped = extents.blocks;
-  const fragments = countFragments(extents);
+/** What all files come to. */
+class Totals {
+  fragmentedFiles = 0;
+  readonly #sizes = new SizeClasses();
+  #fragments = 0;
+  #idealFragments = 0;
+  #blocks = 0;
+  #bytes = 0;
+  #readSeconds = 0;
+  #idealReadSeconds = 0;
+
+  add(file: ScannedFile, device: DeviceProfile): FileEvent {
+    const { extents, target } = file;
+    const { filesystem } = target;
+    const layout = {
+      ...file,
+      blocks: extents.blocks,
+      fragments: countFragments(extents),
+      extents: extents.count,
+    };
+    const event = describe(file.path, layout, filesystem, device);
+    this.#add(event, toBytes(layout.blocks, filesystem.blockSize));
+    for (const length of fragmentLengths(extents)) {
+      this.#sizes.add(toBytes(blocks(length), filesystem.blockSize));
+    }
+    return event;
+  }
+
+  /** Files in one piece each, of which nobody wants to know more. */
+  addContiguous(files: FileColumns, { blockSize, longestRun }: Filesystem, device: DeviceProfile): void {
+    for (let row = 0; row < files.count; row++) {
+      const mapped = blocks(files.blocks[row]);
+      const size = toBytes(mapped, blockSize);
+      const seconds = readSeconds(size, 1, device);
+      this.#add(
+        {
+          blocks: mapped,
+          fragments: 1,
+          idealFragments: idealFragments(mapped, longestRun),
+          readSeconds: seconds,
+          idealReadSeconds: seconds,
+        },
+        size,
+      );
+      this.#sizes.add(size);
+    }
+  }
+
+  #add(
+    file: Pick<FileEvent, 'blocks' | 'fragments' | 'idealFragments' | 'readSeconds' | 'idealReadSeconds'>,
+    size: Bytes,
+  ): void {
+    if (file.fragments > file.idealFragments) this.fragmentedFiles++;
+    this.#fragments += file.fragments;
+    this.#idealFragments += file.idealFragments;
+    this.#blocks += file.blocks;
+    this.#bytes += size;
+    this.#readSeconds += file.readSeconds;
+    this.#idealReadSeconds += file.idealReadSeconds;
+  }
+
+  get sums() {
+    return {
+      fragmentedFiles: this.fragmentedFiles,
+      fragments: this.#fragments,
+      idealFragments: this.#idealFragments,
+      bytes: this.#bytes,
+      score: e4defragScore(this.#fragments, this.#idealFragments, this.#blocks),
+      readSeconds: this.#readSeconds,
+      idealReadSeconds: this.#idealReadSeconds,
+      fragmentSizes: this.#sizes.classes,
+    };
+  }
+}
+
+async function* checkTables(
+  target: Target,
+  tables: TableScan,
+  device: DeviceProfile,
+  tally: Tally,
+  totals: Totals,
+): AsyncGenerator<CheckEvent, void, void> {
+  const { filesystem } = target;
+  const fragmented = new FragmentedFiles();
+  for await (const { contiguous, confirmed, failed, done, total } of tables.batches()) {
+    tally.files += contiguous.count + confirmed.length;
+    totals.addContiguous(contiguous, filesystem, device);
+    for (const file of confirmed) {
+      const event = totals.add(file, device);
+      if (event.fragments > event.idealFragments) fragmented.add(file, event);
+    }
+    for (const { path, error } of failed) yield tally.fail(path, error);
+    yield {
+      type: 'scanning',
+      inodes: done,
+      inodesTotal: total,
+      files: tally.files,
+      fragmentedFiles: totals.fragmentedFiles,
+      seconds: tally.seconds,
+    };
+  }
+  for (const [reason, count] of tables.skipped) tally.leave(reason, count);
+  const free = await tables.freeSpace();
+  if (free !== undefined) yield { type: 'freeSpace', ...named(target.argument), ...free };
+  const names = await tables.names((inode) => fragmented.inodes.has(inode));
+  for (const { inode, ...layout } of fragmented.worstFirst()) {
+    const path = names.pathOf(target, inode);
+    yield describe(path, { inode, ...layout }, filesystem, device);
+  }
+}
+
+/** The layouts of many files, as columns, until their names are known. */
+class FragmentedFiles {
+  readonly inodes = new Set<number>();
+  readonly #files = new FileColumns(0);
+  readonly #extents: number[] = [];
+  readonly #saved: number[] = [];
+
+  add(file: ScannedFile, event: FileEvent): void {
+    this.inodes.add(file.inode);
+    const row = this.#files.push(file.inode, 0, file.size, 0, 0, 1);
+    this.#files.blocks[row] = event.blocks;
+    this.#files.fragments[row] = event.fragments;
+    this.#extents.push(event.extents);
+    this.#saved.push(event.readSeconds - event.idealReadSeconds);
+  }
+
+  *worstFirst() {
+    const order = Uint32Array.from(this.#saved, (_, row) => row);
+    order.sort((a, b) => this.#saved[b] - this.#saved[a] || a - b);
+    for (const row of order) {
+      yield {
+        inode: this.#files.inode[row],
+        size: bytes(this.#files.size[row]),
+        blocks: blocks(this.#files.blocks[row]),
+        fragments: this.#files.fragments[row],
+        extents: this.#extents[row],
+      };
+    }
+  }
+}
+
+interface Layout {
+  readonly inode: number;
+  readonly size: Bytes;
+  readonly blocks: Blocks;
+  readonly fragments: number;
+  readonly extents: number;
+}
+
+function describe(
+  path: Buffer,
+  { inode, size, blocks: mapped, fragments, extents }: Layout,
+  { blockSize, longestRun }: Filesystem,
+  device: DeviceProfile,
+): FileEvent {
   const ideal = idealFragments(mapped, longestRun);
-  const size = toBytes(mapped, blockSize);
+  const read = toBytes(mapped, blockSize);
   return {
     type: 'file',
-    ...named(file.path),
-    inode: file.inode,
-    size: file.size,
+    ...named(path),
+    inode,
+    size,
     blocks: mapped,
-    extents: extents.count,
+    extents,
     fragments,
     idealFragments: ideal,
     score: e4defragScore(fragments, ideal, mapped),
-    readSeconds: readSeconds(size, fragments, device),
-    idealReadSeconds: readSeconds(size, ideal, device),
+    readSeconds: readSeconds(read, fragments, device),
+    idealReadSeconds: readSeconds(read, ideal, device),
   };
 }

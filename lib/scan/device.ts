@@ -1,7 +1,9 @@
-import { close, open, read } from 'node:fs';
+import { constants, open, read } from 'node:fs';
 import { promisify } from 'node:util';
+import { closeFd, statFd } from '../kernel/handle.ts';
 import { descriptorBlock, descriptorBlockCount, GroupTable, parseDescriptors } from '../ext4/groups.ts';
 import { Invalid } from '../ext4/invalid.ts';
+import { deviceName } from './mounts.ts';
 import { parseSuperblock, SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE, type Superblock } from '../ext4/superblock.ts';
 
 /** A stretch of a device, in bytes. */
@@ -34,27 +36,32 @@ export class Ext4Device {
   /**
    * Opens a device and reads its superblock and group descriptors.
    *
+   * @param id "major:minor" that it must have: a path is only a name
    * @returns why it is no ext4 that can be read, or the device, which the caller closes
    * @throws a system error when it cannot be opened or read
    */
-  static async open(path: string): Promise<Ext4Device | Invalid> {
-    const fd = await promisify(open)(path, 'r');
+  static async open(path: string, id?: string): Promise<Ext4Device | Invalid> {
+    const fd = await promisify(open)(path, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
+      if (id !== undefined && deviceName((await statFd(fd)).rdev) !== id) {
+        await closeFd(fd);
+        return new Invalid('it is not the device that is mounted');
+      }
       const superblock = await readSuperblock(fd);
       const groups = superblock instanceof Invalid ? superblock : await readGroups(fd, superblock);
       if (!(superblock instanceof Invalid) && !(groups instanceof Invalid)) {
         return new Ext4Device(fd, superblock, groups);
       }
-      await promisify(close)(fd);
+      await closeFd(fd);
       return superblock instanceof Invalid ? superblock : (groups as Invalid);
     } catch (error) {
-      await promisify(close)(fd);
+      await closeFd(fd);
       throw error;
     }
   }
 
   close(): Promise<void> {
-    return promisify(close)(this.#fd);
+    return closeFd(this.#fd);
   }
 
   /**

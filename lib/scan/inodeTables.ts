@@ -1,3 +1,4 @@
+import { DirectoryColumns } from '../ext4/directories.ts';
 import { FileColumns } from '../ext4/files.ts';
 import {
   initializedInodes,
@@ -18,10 +19,12 @@ export interface InodeBatch {
   /** Regular files with extents, in no order that means anything. */
   readonly files: FileColumns;
   /**
-   * Files whose extent tree does not hold together: damaged, or changed while it was read. They have no blocks and no
-   * fragments here; FIEMAP will tell.
+   * Files whose extent tree does not hold together: damaged, or changed while it was read; and those without one, mapped
+   * by indirect blocks. They have no blocks and no fragments here; FIEMAP will tell.
    */
   readonly doubtful: FileColumns;
+  /** None where they were not asked for: {@link InodeScanOptions.directories}. */
+  readonly directories: DirectoryColumns;
   /** Since the scan's start. */
   readonly counts: Readonly<InodeCounts>;
   /** Inodes gone over since the scan's start, of `total`. Files with deep trees among them may still be to come. */
@@ -30,6 +33,8 @@ export interface InodeBatch {
 }
 
 export interface InodeScanOptions {
+  /** Directories are wanted too, and where their entries lie. */
+  readonly directories?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -53,7 +58,7 @@ const NODE_READ = 512 * 1024;
  */
 export async function* scanInodeTables(
   device: Ext4Device,
-  { signal }: InodeScanOptions = {},
+  { signal, directories = false }: InodeScanOptions = {},
 ): AsyncGenerator<InodeBatch, void, void> {
   const { superblock, groups } = device;
   const counts = noInodes();
@@ -65,10 +70,11 @@ export async function* scanInodeTables(
   const reads = tableReads(superblock, groups, TABLE_READ);
   for await (const { range, bytes } of device.readAll(reads, TABLE_READ)) {
     if (signal?.aborted) return;
-    const found = { files: new FileColumns(0), doubtful: new FileColumns(0) };
+    const found = noFinds();
+    const sink = { ...found, directories: directories ? found.directories : undefined, deep, counts };
     for (const stretch of range.inodes) {
       const count = wholeInodes(stretch, bytes, superblock);
-      readInodes(bytes, stretch.offset, stretch.firstInode, count, superblock, { ...found, deep, counts });
+      readInodes(bytes, stretch.offset, stretch.firstInode, count, superblock, sink);
       done += stretch.count;
     }
     if (deep.pending >= NODE_BATCH) {
@@ -78,10 +84,16 @@ export async function* scanInodeTables(
     }
     yield { ...found, counts: { ...counts }, done, total };
   }
-  const rest = { files: new FileColumns(0), doubtful: new FileColumns(0) };
+  const rest = noFinds();
   await trees.finish(deep, rest.files, rest.doubtful);
   if (!signal?.aborted) yield { ...rest, counts: { ...counts }, done, total };
 }
+
+const noFinds = () => ({
+  files: new FileColumns(0),
+  doubtful: new FileColumns(0),
+  directories: new DirectoryColumns(),
+});
 
 /** Inodes of a stretch that were read: a device that shrank under the scan answers fewer. */
 function wholeInodes({ offset, count }: InodeStretch, bytes: DataView, { inodeSize }: Superblock): number {

@@ -1,24 +1,17 @@
 import { readFile, stat } from 'node:fs/promises';
-import type { BigIntStats } from 'node:fs';
 import { errorCode, isSystemFailure } from '../kernel/errors.ts';
 import { fiemap, FIEMAP_FLAG_SYNC } from '../kernel/fiemap.ts';
-import {
-  closeFd,
-  DT,
-  inodeFlags,
-  O,
-  openAt,
-  readEntries,
-  RESOLVE,
-  statFd,
-  type DirectoryEntry,
-} from '../kernel/handle.ts';
-import { mergeExtents, type ExtentTable } from '../layout/extents.ts';
+import { closeFd, DT, O, openAt, openBeneath, openByHandle, statFd } from '../kernel/handle.ts';
+import { inspectNames, isRegular, type Inspected, type InspectedInode } from '../kernel/inspect.ts';
+import { ExtentTable, mergeExtents } from '../layout/extents.ts';
 import { bytes, type Bytes } from '../layout/units.ts';
+import { CONFINED } from './confined.ts';
 import { immovable, outsideLimits, withoutLayout, type SizeLimits } from './eligibility.ts';
 import { excludeMatcher, type Matcher } from './exclude.ts';
+import { deviceName } from './mounts.ts';
 import type { Reason } from './reasons.ts';
 import { join, type Target } from './targets.ts';
+import { walk, type Judge, type Walked } from './walk.ts';
 
 export interface ScanOptions extends SizeLimits {
   /** Globs of names or paths to leave out; see {@link excludeMatcher}. */
@@ -34,6 +27,8 @@ export interface ScannedFile {
   readonly relative: Buffer;
   readonly path: Buffer;
   readonly inode: number;
+  /** Of a file that was found by its number: it is opened by that, whatever it is called. */
+  readonly handle?: { readonly generation: number; readonly parent?: number | undefined };
   readonly size: Bytes;
   /** Somebody may execute it. */
   readonly executable: boolean;
@@ -57,12 +52,6 @@ export interface UnreadableFile {
 
 export type ScanItem = ScannedFile | SkippedFile | UnreadableFile;
 
-/** Beneath the target, on its filesystem, through no symbolic link: whatever others rename meanwhile. */
-const CONFINED = RESOLVE.BENEATH | RESOLVE.NO_SYMLINKS | RESOLVE.NO_XDEV;
-
-/** Files looked at side by side: as many as libuv has worker threads, and as many waiting. */
-const IN_FLIGHT = 8;
-
 const ROOT_INODE = 2n;
 
 /**
@@ -70,143 +59,110 @@ const ROOT_INODE = 2n;
  * and quietly when the signal is aborted.
  */
 export class Scanner {
-  readonly #excluded: Matcher;
+  readonly #excluded: Matcher | undefined;
   readonly #options: ScanOptions;
   readonly #overlapping: boolean;
   /** Inodes seen, by filesystem. */
   readonly #seen = new Map<string, Set<number>>();
-  readonly #swapFiles: Promise<ReadonlySet<string>>;
+  readonly #swapFiles: Promise<SwapFiles>;
 
   /** @param overlapping whether targets may share files; with one target only hard links need to be remembered */
   constructor(options: ScanOptions, overlapping: boolean) {
     this.#options = options;
     this.#overlapping = overlapping;
-    this.#excluded = excludeMatcher(options.exclude ?? []);
+    const exclude = options.exclude ?? [];
+    this.#excluded = exclude.length === 0 ? undefined : excludeMatcher(exclude);
     this.#swapFiles = readSwapFiles();
   }
 
   async *scan(target: Target): AsyncGenerator<ScanItem, void, void> {
-    if (target.kind === 'file') yield await this.#file(target, target.start);
-    else yield* this.#walk(target);
-  }
-
-  async *#walk(target: Target): AsyncGenerator<ScanItem, void, void> {
-    const pending: Buffer[] = [Buffer.alloc(0)];
-    for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
-      if (this.#options.signal?.aborted) return;
-      let fd: number;
-      try {
-        fd = await openDirectory(target, directory);
-      } catch (error) {
-        yield failure(join(target.dirPath, directory), error);
-        continue;
-      }
-      try {
-        const inRoot = (await statFd(fd)).ino === ROOT_INODE;
-        for (let entries = await readEntries(fd); entries.length > 0; entries = await readEntries(fd)) {
-          const items = this.#entries(target, directory, inRoot, entries);
-          for await (const item of items) {
-            if (Buffer.isBuffer(item)) pending.push(item);
-            else yield item;
-          }
-        }
-      } catch (error) {
-        yield failure(join(target.dirPath, directory), error);
-      } finally {
-        await closeFd(fd);
-      }
-    }
-  }
-
-  /** Answers a directory's sub-directories as paths, and its other names as items, in inode order. */
-  async *#entries(
-    target: Target,
-    directory: Buffer,
-    inRoot: boolean,
-    entries: DirectoryEntry[],
-  ): AsyncGenerator<Buffer | ScanItem, void, void> {
-    entries.sort((a, b) => a.inode - b.inode);
-    for (let at = 0; at < entries.length; at += IN_FLIGHT) {
-      if (this.#options.signal?.aborted) return;
-      const slice = entries.slice(at, at + IN_FLIGHT);
-      yield* await Promise.all(slice.map((entry) => this.#entry(target, directory, inRoot, entry)));
-    }
-  }
-
-  async #entry(
-    target: Target,
-    directory: Buffer,
-    inRoot: boolean,
-    { name, kind }: DirectoryEntry,
-  ): Promise<Buffer | ScanItem> {
-    const relative = join(directory, name);
-    const path = join(target.dirPath, relative);
-    if (inRoot && kind === DT.DIRECTORY && name.toString() === 'lost+found') {
-      return { kind: 'skip', path, reason: 'lost-found' };
-    }
-    if (this.#excluded(relative)) return { kind: 'skip', path, reason: 'excluded' };
-    if (kind === DT.DIRECTORY) return relative;
-    if (kind !== DT.REGULAR && kind !== DT.UNKNOWN) return { kind: 'skip', path, reason: 'not-regular' };
-    const item = await this.#file(target, relative);
-    const isDirectory = kind === DT.UNKNOWN && item.kind === 'skip' && item.reason === 'not-regular';
-    return isDirectory && (await canOpenDirectory(target, relative)) ? relative : item;
-  }
-
-  async #file(target: Target, relative: Buffer): Promise<ScanItem> {
-    const path = join(target.dirPath, relative);
-    try {
-      // O_NONBLOCK: what was a file when the directory was read may be a FIFO by now.
-      const flags = O.RDONLY | O.NONBLOCK | O.NOFOLLOW;
-      const fd = await openAt(target.dirFd, relative, flags, { resolve: CONFINED });
-      try {
-        return await this.#inspect(target, relative, path, fd);
-      } finally {
-        await closeFd(fd);
-      }
-    } catch (error) {
-      return failure(path, error);
-    }
-  }
-
-  async #inspect(target: Target, relative: Buffer, path: Buffer, fd: number): Promise<ScanItem> {
-    const inode = await statFd(fd);
-    const skip = (reason: Reason): SkippedFile => ({ kind: 'skip', path, reason });
-    if (!inode.isFile()) return skip('not-regular');
-    if (!this.#firstSight(target.filesystem.id, inode)) return skip('hard-link');
-    const facts = {
-      regular: true,
-      size: bytes(Number(inode.size)),
-      hasBlocks: inode.blocks > 0n,
-      flags: await inodeFlags(fd),
-      swap: (await this.#swapFiles).has(inodeKey(inode)),
+    const { dirFd, start, filesystem } = target;
+    const swapInodes = (await this.#swapFiles).get(filesystem.id);
+    // Text of a byte a character, from which every path is made in one go.
+    const folder = join(target.dirPath, Buffer.from('.')).toString('latin1').slice(0, -1);
+    const item = ({ relative, found }: Walked): ScanItem => {
+      const path = relative === '' ? target.dirPath : Buffer.from(folder + relative, 'latin1');
+      if (typeof found === 'string') return { kind: 'skip', path, reason: found };
+      if (found instanceof Error) return failure(path, found);
+      if (found.kind === 'error') return failure(path, found.error);
+      return this.#inode(target, path, path.subarray(folder.length), found, swapInodes);
     };
-    const reason = withoutLayout(facts) ?? outsideLimits(facts.size, this.#options);
+    if (target.kind === 'file') {
+      const [found] = await inspectNames(dirFd, [start], filesystem.blockSize, CONFINED);
+      yield item({ relative: start.toString('latin1'), found });
+      return;
+    }
+    const inRoot = (await statFd(dirFd)).ino === ROOT_INODE;
+    for await (const batch of walk(dirFd, filesystem.blockSize, this.#judge(inRoot), this.#options.signal)) {
+      for (const name of batch) yield item(name);
+    }
+  }
+
+  #judge(inRoot: boolean): Judge {
+    return (relative, kind) => {
+      if (inRoot && kind === DT.DIRECTORY && relative === 'lost+found') return 'lost-found';
+      if (this.#excluded?.(Buffer.from(relative, 'latin1'))) return 'excluded';
+      if (kind === DT.DIRECTORY || kind === DT.REGULAR || kind === DT.UNKNOWN) return undefined;
+      return 'not-regular';
+    };
+  }
+
+  #inode(
+    target: Target,
+    path: Buffer,
+    relative: Buffer,
+    found: InspectedInode,
+    swapInodes: ReadonlySet<number> | undefined,
+    handle?: ScannedFile['handle'],
+  ): ScanItem {
+    const { inode, size, hasBlocks, mode, flags, extents } = found;
+    const skip = (reason: Reason): SkippedFile => ({ kind: 'skip', path, reason });
+    if (!isRegular(mode)) return skip('not-regular');
+    if (handle === undefined && !this.claim(target.filesystem.id, inode, found.links))
+      return skip('hard-link');
+    const facts = { regular: true, size, hasBlocks, flags, swap: swapInodes?.has(inode) ?? false };
+    const reason = withoutLayout(facts) ?? outsideLimits(size, this.#options);
     if (reason !== undefined) return skip(reason);
-    const extents = mergeExtents(await fiemap(fd, target.filesystem.blockSize));
-    return {
+    const file: ScannedFile = {
       kind: 'file',
       target,
       relative,
       path,
-      inode: Number(inode.ino),
-      size: facts.size,
-      executable: (inode.mode & 0o111n) !== 0n,
-      extents,
+      inode,
+      size,
+      executable: (mode & 0o111) !== 0,
+      extents: mergeExtents(extents ?? new ExtentTable(0)),
       immovable: immovable(facts),
     };
+    return handle === undefined ? file : { ...file, handle };
   }
 
-  /** Whether this inode was not met before, under another name or through another target. */
-  #firstSight(filesystem: string, inode: BigIntStats): boolean {
-    if (inode.nlink === 1n && !this.#overlapping) return true;
+  /** The item of a file that was opened by its number, under a name that stands for it. */
+  async byHandle(target: Target, inode: number, generation: number, found: Inspected): Promise<ScanItem> {
+    const name = nameless(inode);
+    const path = join(target.dirPath, name);
+    if (found.kind === 'error') return failure(path, found.error);
+    const swapInodes = (await this.#swapFiles).get(target.filesystem.id);
+    return this.#inode(target, path, name, found, swapInodes, { generation });
+  }
+
+  /**
+   * Whether this inode was not met before, under another name or through another target. Only then is it remembered.
+   *
+   * @param filesystem its id
+   */
+  claim(filesystem: string, inode: number, links: number): boolean {
+    if (links === 1 && !this.#overlapping) return true;
     let seen = this.#seen.get(filesystem);
     if (seen === undefined) this.#seen.set(filesystem, (seen = new Set()));
-    const number = Number(inode.ino);
-    if (seen.has(number)) return false;
-    seen.add(number);
+    if (seen.has(inode)) return false;
+    seen.add(inode);
     return true;
   }
 }
+
+/** What stands for the name of a file that is not known, or not yet. */
+export const nameless = (inode: number): Buffer => Buffer.from(`<inode ${inode}>`);
 
 /** A file opened again for moving: the inode that was scanned, its layout as of now. */
 export interface OpenedFile {
@@ -218,16 +174,10 @@ export interface OpenedFile {
 
 /** Opens a scanned file for moving, or answers why it cannot be. The caller closes it. */
 export async function openForMove(file: ScannedFile): Promise<OpenedFile | Reason> {
-  const pathFd = await openAt(file.target.dirFd, file.relative, O.PATH | O.NOFOLLOW, { resolve: CONFINED });
-  let fd: number;
-  try {
-    const inode = await statFd(pathFd);
-    if (!inode.isFile() || Number(inode.ino) !== file.inode) return 'vanished';
-    // Through the descriptor: nothing that takes the name's place meanwhile is opened for writing.
-    fd = await openAt(pathFd, Buffer.from(`/proc/self/fd/${pathFd}`), O.RDWR | O.NONBLOCK);
-  } finally {
-    await closeFd(pathFd);
-  }
+  const fd = await (file.handle === undefined
+    ? openByName(file)
+    : openByNumber(file, file.handle.generation));
+  if (fd === undefined) return 'vanished';
   try {
     const { size } = await statFd(fd);
     const extents = await fiemap(fd, file.target.filesystem.blockSize, { flags: FIEMAP_FLAG_SYNC });
@@ -238,8 +188,28 @@ export async function openForMove(file: ScannedFile): Promise<OpenedFile | Reaso
   }
 }
 
+async function openByName({ target, relative, inode }: ScannedFile): Promise<number | undefined> {
+  const pathFd = await openBeneath(target.dirFd, relative, O.PATH | O.NOFOLLOW, { resolve: CONFINED });
+  try {
+    const found = await statFd(pathFd);
+    if (!found.isFile() || Number(found.ino) !== inode) return undefined;
+    // Through the descriptor: nothing that takes the name's place meanwhile is opened for writing.
+    return await openAt(pathFd, Buffer.from(`/proc/self/fd/${pathFd}`), O.RDWR | O.NONBLOCK);
+  } finally {
+    await closeFd(pathFd);
+  }
+}
+
+/** What has the number now is the same file: another one would have another generation. */
+const openByNumber = ({ target, inode }: ScannedFile, generation: number): Promise<number> =>
+  openByHandle(target.dirFd, inode, generation, O.RDWR | O.NONBLOCK);
+
 /** The directory of a scanned file, or undefined when it went away. The caller closes it. */
-export function openParent({ target, relative }: ScannedFile): Promise<number | undefined> {
+export async function openParent({ target, relative, handle }: ScannedFile): Promise<number | undefined> {
+  if (handle !== undefined) {
+    if (handle.parent === undefined) return undefined;
+    return openByHandle(target.dirFd, handle.parent, 0, O.RDONLY | O.DIRECTORY).catch(() => undefined);
+  }
   const directory = relative.subarray(0, Math.max(0, relative.lastIndexOf(0x2f)));
   return openDirectory(target, directory).catch(() => undefined);
 }
@@ -280,28 +250,26 @@ function failure(path: Buffer, error: unknown): ScanItem {
 }
 
 function openDirectory(target: Target, relative: Buffer): Promise<number> {
-  const name = relative.length === 0 ? Buffer.from('.') : relative;
-  return openAt(target.dirFd, name, O.RDONLY | O.DIRECTORY | O.NOFOLLOW, { resolve: CONFINED });
+  const flags = O.RDONLY | O.DIRECTORY | O.NOFOLLOW;
+  return openBeneath(target.dirFd, relative, flags, { resolve: CONFINED });
 }
 
-async function canOpenDirectory(target: Target, relative: Buffer): Promise<boolean> {
-  const fd = await openDirectory(target, relative).catch(() => undefined);
-  if (fd !== undefined) await closeFd(fd);
-  return fd !== undefined;
-}
+/** The inodes of active swap files, by the filesystem's id. */
+type SwapFiles = ReadonlyMap<string, ReadonlySet<number>>;
 
-const inodeKey = (inode: BigIntStats): string => `${inode.dev}:${inode.ino}`;
-
-/** The inodes of active swap files (/proc/swaps, proc_swaps(5)). */
-async function readSwapFiles(): Promise<ReadonlySet<string>> {
+/** Active swap files (/proc/swaps, proc_swaps(5)). */
+async function readSwapFiles(): Promise<SwapFiles> {
   const text = await readFile('/proc/swaps', 'latin1').catch(() => '');
-  const keys = new Set<string>();
+  const files = new Map<string, Set<number>>();
   for (const line of text.split('\n').slice(1)) {
     const [name, type] = line.split(/\s+/);
     if (type !== 'file') continue;
     const path = name.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
     const inode = await stat(Buffer.from(path, 'latin1'), { bigint: true }).catch(() => undefined);
-    if (inode !== undefined) keys.add(inodeKey(inode));
+    if (inode === undefined) continue;
+    const filesystem = deviceName(inode.dev);
+    const inodes = files.get(filesystem) ?? new Set();
+    files.set(filesystem, inodes.add(Number(inode.ino)));
   }
-  return keys;
+  return files;
 }

@@ -11,7 +11,8 @@ import {
 } from '../report/events.ts';
 import { UnsupportedTarget } from './filesystem.ts';
 import type { Reason } from './reasons.ts';
-import type { ScannedFile, ScanOptions } from './scan.ts';
+import type { ScannedFile, Scanner, ScanOptions } from './scan.ts';
+import { TableScan } from './tableScan.ts';
 import { openTarget, type Target } from './targets.ts';
 
 /** Options that every command has. */
@@ -20,6 +21,11 @@ export interface CommonOptions extends ScanOptions {
   readonly fragmentSize?: number | undefined;
   /** One fragment a file where possible, whatever has to be moved. */
   readonly full?: boolean | undefined;
+  /**
+   * Look at every name of a whole filesystem too, so that each file has an event of its own. Its inode tables would
+   * tell in a fraction of the time which files are fragmented.
+   */
+  readonly everyFile?: boolean | undefined;
   /** What a device costs, to estimate read times by. The default is a typical one of its kind. */
   readonly deviceProfile?: Partial<DeviceProfile> | undefined;
 }
@@ -37,6 +43,11 @@ export class Tally {
 
   get seconds(): number {
     return Math.round(performance.now() - this.#started) / 1000;
+  }
+
+  /** Files that no event tells of, since nothing has to be done about them. */
+  leave(reason: Reason, count: number): void {
+    if (count > 0) this.skipped[reason] = (this.skipped[reason] ?? 0) + count;
   }
 
   skip(path: Buffer, reason: Reason, fragments?: number): SkipEvent {
@@ -77,22 +88,31 @@ export async function* eachTarget<E>(
   paths: readonly TargetPath[],
   options: CommonOptions,
   tally: Tally,
-  work: (target: Target) => AsyncGenerator<E, void, void>,
+  scanner: Scanner,
+  work: (target: Target, tables: TableScan | undefined) => AsyncGenerator<E, void, void>,
 ): AsyncGenerator<E | TargetEvent | FailedEvent | UnsupportedEvent, void, void> {
   checkOptions(options);
   for (const path of paths) {
     if (options.signal?.aborted) return;
     const argument = Buffer.from(path);
     let target: Target | undefined;
+    let tables: TableScan | undefined;
     try {
       target = await openTarget(argument);
-      yield targetEvent(target, options);
-      yield* work(target);
+      const source = options.everyFile ? undefined : await TableScan.open(target, scanner, options);
+      if (source instanceof TableScan) tables = source;
+      yield {
+        ...targetEvent(target, options),
+        method: tables === undefined ? 'walk' : 'inode-table',
+        ...(typeof source === 'string' && { walkReason: source }),
+      };
+      yield* work(target, tables);
     } catch (error) {
       if (error instanceof UnsupportedTarget) yield tally.unsupport(argument, error.message);
       else if (isSystemFailure(error)) yield tally.fail(argument, error);
       else throw error;
     } finally {
+      await tables?.close();
       if (target !== undefined) await closeFd(target.dirFd);
     }
   }
@@ -107,24 +127,28 @@ export function listOf(targets: Iterable<TargetPath>): TargetPath[] {
 }
 
 /** @throws RangeError */
-function checkOptions({ fragmentSize }: CommonOptions): void {
+function checkOptions({ fragmentSize, deviceProfile = {} }: CommonOptions): void {
+  const { seek = 0, bandwidth = 1 } = deviceProfile;
   if (fragmentSize !== undefined && !(fragmentSize >= 0)) {
     throw new RangeError(`fragmentSize must be a number of bytes, not ${String(fragmentSize)}`);
   }
+  if (!(seek >= 0)) throw new RangeError(`deviceProfile.seek must be seconds, not ${String(seek)}`);
+  if (!(bandwidth > 0)) {
+    throw new RangeError(`deviceProfile.bandwidth must be bytes per second, not ${String(bandwidth)}`);
+  }
 }
 
-function targetEvent(target: Target, options: CommonOptions): TargetEvent {
+function targetEvent(target: Target, options: CommonOptions) {
   const { filesystem } = target;
   const fragmentSize = fragmentSizeFor(target, options);
   return {
-    type: 'target',
+    type: 'target' as const,
     ...named(target.argument),
     kind: target.kind,
     device: filesystem.device,
     mountPoint: filesystem.mountPoint.toString(),
     blockSize: filesystem.blockSize,
     rotational: filesystem.rotational,
-    method: 'walk',
     deviceProfile: deviceProfileFor(target, options),
     fragmentSize: fragmentSize === Infinity ? null : fragmentSize,
   };

@@ -1,13 +1,14 @@
 // `npm run bench`: what the project promises about speed, as ratios measured in one run on one machine. Root only.
 // `npm run bench -- NAME …` runs some of them.
 import { randomBytes } from 'node:crypto';
-import { fsyncSync, readFileSync, writeSync } from 'node:fs';
+import { fsyncSync, mkdirSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { copyFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import { fallocate } from '../../lib/kernel/allocate.ts';
 import { bytes } from '../../lib/layout/units.ts';
 import { filefrag, Lab, MiB } from '../support/lab.ts';
+import { smallFiles } from './scan.ts';
 
 const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const rows: { what: string; measured: string; target: string; reached: boolean }[] = [];
@@ -157,7 +158,87 @@ async function startUp(): Promise<void> {
   report('--version, time of node -e 0', median(version) / median(node), 2, '×', true);
 }
 
-const all = { start: startUp, move: bigFile, extents: manyExtents };
+async function scan(): Promise<void> {
+  console.log('100 000 small files in 60 000 directories, and 500 in pieces …');
+  const lab = await smallFiles();
+  try {
+    const target = lab.mountPoint;
+    const directory = lab.path('.', 'whole');
+    await execa('mkdir', [directory]);
+    await execa('sh', ['-c', `mv ${lab.path('d')}* ${directory}`]);
+    const cold = async (work: () => Promise<unknown>) => {
+      await cool(lab);
+      return seconds(work);
+    };
+    const theirs = () => execa('e4defrag', ['-c', target], { buffer: false, stdout: 'ignore' });
+    const times = {
+      coldTables: await cold(() => ours('check', target)),
+      coldWalk: await cold(() => ours('check', directory)),
+      coldTheirs: await cold(theirs),
+      warmTheirs: median([await seconds(theirs), await seconds(theirs)]),
+      warmTables: median([
+        await seconds(() => ours('check', target)),
+        await seconds(() => ours('check', target)),
+      ]),
+      warmWalk: median([
+        await seconds(() => ours('check', directory)),
+        await seconds(() => ours('check', directory)),
+      ]),
+    };
+    console.log('  seconds:', times);
+    report('scan, cold, tables, speed of e4defrag -c', times.coldTheirs / times.coldTables, 30);
+    report('scan, cold, walk, speed of e4defrag -c', times.coldTheirs / times.coldWalk, 2);
+    report('scan, warm, tables, speed of e4defrag -c', times.warmTheirs / times.warmTables, 8);
+    report('scan, warm, walk, speed of e4defrag -c', times.warmTheirs / times.warmWalk, 1.5);
+    const found = async (args: string[]) =>
+      (await execa(process.execPath, [CLI, 'check', '--json', ...args])).stdout
+        .split('\n')
+        .map(
+          (line) =>
+            JSON.parse(line) as { type: string; path: string; fragments: number; idealFragments: number },
+        )
+        .filter(({ type, fragments, idealFragments }) => type === 'file' && fragments > idealFragments)
+        .map(({ path, fragments }) => `${path} ${fragments}`)
+        .sort();
+    const [tables, walked] = [await found([target]), await found([directory])];
+    report(
+      'scan, fragmented files that tables and FIEMAP agree on',
+      tables.filter((x, i) => x === walked[i]).length,
+      500,
+      '',
+    );
+  } finally {
+    await lab.close();
+  }
+}
+
+async function manyInodes(): Promise<void> {
+  console.log('1 000 000 inodes …');
+  const lab = await Lab.create({ size: 8 * 1024 * MiB, mkfs: ['-N', '1200000', '-O', '^has_journal'] });
+  try {
+    const measure = async () => {
+      await cool(lab);
+      return peak(['check', lab.mountPoint]);
+    };
+    const fill = (from: number, to: number) => {
+      for (let d = from; d < to; d++) {
+        mkdirSync(lab.path(`d${d}`));
+        for (let i = 0; i < 1000; i++) writeFileSync(lab.path(`d${d}`, `f${i}`), 'x');
+      }
+    };
+    fill(0, 200);
+    const fifth = await measure();
+    fill(200, 1000);
+    const whole = await measure();
+    console.log('  200 000:', fifth, '1 000 000:', whole);
+    report('scan of 1 000 000 inodes, memory', whole.memory, 200, 'MiB', true);
+    report('scan, time of 5 times as many inodes', whole.time / fifth.time, 6, '×', true);
+  } finally {
+    await lab.close();
+  }
+}
+
+const all = { start: startUp, move: bigFile, extents: manyExtents, scan, inodes: manyInodes };
 const wanted = process.argv.slice(2);
 for (const [name, bench] of Object.entries(all))
   if (wanted.length === 0 || wanted.includes(name)) await bench();

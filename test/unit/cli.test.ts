@@ -1,8 +1,9 @@
 import { describe, expect, test } from 'vitest';
+import { parseDeviceProfile } from '../../lib/cli/deviceProfile.ts';
 import { exitCodeOf } from '../../lib/cli/exitCode.ts';
 import { helpText } from '../../lib/cli/help.ts';
 import { COMMANDS, OPTIONS, parseCommandLine } from '../../lib/cli/options.ts';
-import { parseSize } from '../../lib/cli/size.ts';
+import { parseCount, parseSize } from '../../lib/cli/size.ts';
 import { UsageError } from '../../lib/cli/usageError.ts';
 
 const parsed = (...args: string[]) => {
@@ -49,6 +50,18 @@ describe('the command line', () => {
     expect(parsed('plan', '--full', '/srv').engine.full).toBe(true);
   });
 
+  test('how many files check lists is a matter of the report', () => {
+    expect(parsed('check', '/srv').top).toBe(10);
+    expect(parsed('check', '--top', '0', '/srv').top).toBe(0);
+    expect(parsed('-c', '--top=3', '--top', '250', '/srv').top).toBe(250);
+  });
+
+  test.each(['check', 'plan', 'defrag'])('%s takes a device profile', (command) => {
+    expect(parsed(command, '/srv').engine.deviceProfile).toBeUndefined();
+    const line = parsed(command, '--device-profile', 'seek=12ms,bandwidth=180M', '/srv');
+    expect(line.engine.deviceProfile).toEqual({ seek: 0.012, bandwidth: 180 * 2 ** 20 });
+  });
+
   test('help and version need no target', () => {
     expect(parseCommandLine(['--help']).kind).toBe('help');
     expect(parseCommandLine(['check', '-h']).kind).toBe('help');
@@ -72,6 +85,12 @@ describe('the command line', () => {
     [['--json=yes', '/srv'], /--json/],
     [['plan', '-c', '/srv'], /plan/],
     [['demo', '/srv'], /demo/],
+    [['plan', '--top', '3', '/srv'], /--top .*check/],
+    [['check', '--top', 'many', '/srv'], /--top many/],
+    [['check', '--top=-1', '/srv'], /--top -1/],
+    [['check', '--top'], /--top needs a value: N/],
+    [['check', '--device-profile', 'fast', '/srv'], /--device-profile fast/],
+    [['demo', '--device-profile', 'seek=1ms'], /--device-profile/],
   ])('%j is wrong usage, in one line', (args, message) => {
     expect(() => parseCommandLine(args)).toThrow(UsageError);
     try {
@@ -99,6 +118,47 @@ test('sizes', () => {
   for (const text of ['', '-1', 'x', '1Z', '4MB', '1.5M', '1e3', '99999999999T', ' 1', '0x10']) {
     expect(() => parseSize(text, '--min-size'), text).toThrow(/--min-size/);
   }
+});
+
+test('counts', () => {
+  expect(['0', '7', '1000000'].map((text) => parseCount(text, '--top'))).toEqual([0, 7, 1e6]);
+  for (const text of ['', '-1', '1.5', '1e3', '10K', ' 1', '0x10', '9'.repeat(20)]) {
+    expect(() => parseCount(text, '--top'), text).toThrow(/--top/);
+  }
+});
+
+describe('device profiles', () => {
+  const profile = (text: string) => parseDeviceProfile(text, '--device-profile');
+  const MiB = 2 ** 20;
+
+  test.each([
+    ['seek=12ms,bandwidth=180M', { seek: 0.012, bandwidth: 180 * MiB }],
+    ['bandwidth=1G/s,seek=100us', { seek: 0.0001, bandwidth: 1024 * MiB }],
+    ['seek=0.0127', { seek: 0.0127 }],
+    ['seek=0.01s', { seek: 0.01 }],
+    ['seek=.5ms', { seek: 0.0005 }],
+    ['seek=0', { seek: 0 }],
+    ['bandwidth=500MiB', { bandwidth: 500 * MiB }],
+  ])('%s', (text, expected) => expect(profile(text)).toEqual(expected));
+
+  test.each([
+    ['', /not a profile/],
+    ['12ms', /not a profile/],
+    ['latency=12ms', /latency=12ms is not a profile/],
+    ['seek=12ms,', /not a profile/],
+    ['seek=', /not a profile/],
+    ['seek=12 ms', /seek 12 ms is not a time/],
+    ['seek=-1ms', /seek -1ms is not a time/],
+    ['seek=1h', /seek 1h is not a time/],
+    [`seek=${'9'.repeat(400)}`, /is not a time/],
+    ['bandwidth=fast', /bandwidth fast is not a size/],
+    ['bandwidth=180MB/s', /bandwidth 180MB is not a size/],
+    ['bandwidth=0', /bandwidth must be more than 0/],
+    ['seek=1ms,seek=2ms', /seek twice/],
+  ])('%j is wrong usage', (text, message) => {
+    expect(() => profile(text)).toThrow(UsageError);
+    expect(() => profile(text)).toThrow(message);
+  });
 });
 
 test('exit codes: a signal, then a failure, then an unsupported target', () => {

@@ -235,17 +235,17 @@ describe('inodes', () => {
             { logical: 6, physical: 3000, length: 1 },
           ]);
         }
-        if (inode === 21) writeInode(buffer, at);
+        if (inode === 21) writeInode(buffer, at, { size: 4096 });
         if (inode === 21) writeLeaf(buffer, at + 0x28, []);
-        if (inode === 22) writeInode(buffer, at);
+        if (inode === 22) writeInode(buffer, at, { size: 4096 });
         if (inode === 23) writeInode(buffer, at, { size: 9000 });
         if (inode === 23) writeIndex(buffer, at + 0x28, [[0, 700] as const, [50, 600] as const], 1);
         if (inode === 24) writeInode(buffer, at, { size: 2 ** 32 * 4096 + 1 });
         if (inode === 24) writeLeaf(buffer, at + 0x28, [{ logical: 0, physical: 1000, length: 1 }]);
         if (inode === 25) writeInode(buffer, at, { mode: 0o120777 });
-        if (inode === 26) writeInode(buffer, at, { flags: 0x1000_0000 });
-        if (inode === 27) writeInode(buffer, at, { flags: 0, sectors: 2 });
-        if (inode === 8) writeInode(buffer, at);
+        if (inode === 26) writeInode(buffer, at, { flags: 0x1000_0000, size: 10 });
+        if (inode === 27) writeInode(buffer, at, { flags: 0, sectors: 2, size: 4096, generation: 7 });
+        if (inode === 8) writeInode(buffer, at, { size: 4096 });
       }),
     );
     expect([...sink.files]).toEqual<FileLayout[]>([
@@ -263,7 +263,9 @@ describe('inodes', () => {
     expect([...sink.doubtful].map(({ inode, blocks, fragments }) => [inode, blocks, fragments])).toEqual([
       [22, 0, 0],
       [24, 0, 0],
+      [27, 0, 0],
     ]);
+    expect([...sink.doubtful].at(-1)).toMatchObject({ size: 4096, generation: 7, depth: 0 });
     expect([...sink.deep.files].map(({ inode, depth }) => [inode, depth])).toEqual([[23, 1]]);
     const below = sink.deep.below[1];
     expect([...below.block.subarray(0, below.count)]).toEqual([700, 600]);
@@ -273,16 +275,38 @@ describe('inodes', () => {
       special: 1,
       inline: 1,
       indirect: 1,
-      empty: 1,
+      empty: 0,
+      unmapped: 1,
       system: 1,
     });
+  });
+
+  test('a file of no bytes is empty whatever else it is, and one with a size and no block is unmapped', () => {
+    const [inline, prealloc] = [EXTENTS_FL | 0x1000_0000, { logical: 0, physical: 1000, length: 9 }];
+    const sink = read(
+      tableOf(40, (buffer, at, inode) => {
+        // Empty: nothing mapped, preallocated, no sound tree, in the inode, by indirect blocks, nothing at all.
+        if (inode >= 20 && inode <= 22) writeInode(buffer, at);
+        if (inode === 20) writeLeaf(buffer, at + 0x28, []);
+        if (inode === 21) writeLeaf(buffer, at + 0x28, [{ ...prealloc, unwritten: true }]);
+        if (inode === 23) writeInode(buffer, at, { flags: inline });
+        if (inode === 24) writeInode(buffer, at, { flags: 0, sectors: 8 });
+        if (inode === 25) writeInode(buffer, at, { flags: 0 });
+        // Unmapped: with extents and without.
+        if (inode === 30) writeInode(buffer, at, { size: 1 });
+        if (inode === 30) writeLeaf(buffer, at + 0x28, []);
+        if (inode === 31) writeInode(buffer, at, { size: 1, flags: 0 });
+      }),
+    );
+    expect(sink.counts).toEqual({ ...noInodes(), empty: 6, unmapped: 2 });
+    expect(sink.files.count + sink.doubtful.count + sink.deep.files.count).toBe(0);
   });
 
   test('inodes of 128 and of 1024 bytes', () => {
     for (const size of [128, 1024]) {
       const geometry = makeSuperblock((b) => b.writeUInt16LE(size, 0x58));
       const buffer = Buffer.alloc(20 * size);
-      writeInode(buffer, 19 * size, { generation: 5 });
+      writeInode(buffer, 19 * size, { generation: 5, size: 4096 });
       writeLeaf(buffer, 19 * size + 0x28, [{ logical: 0, physical: 1000, length: 1 }]);
       expect([...read(viewOf(buffer), geometry).files].map(({ inode }) => inode)).toEqual([20]);
     }
@@ -305,7 +329,7 @@ describe('inodes', () => {
         inodes.forEach(([bytes, { entries, max, depth, mode, flags }, values], i) => {
           const at = i * INODE;
           buffer.set(bytes, at);
-          writeInode(buffer, at, { mode, flags, size: bytes[0] * 2 ** 36 });
+          writeInode(buffer, at, { mode, flags, size: bytes[0] * 2 ** 36, sectors: bytes[1] });
           values.forEach((value, word) => buffer.writeUInt32LE(value, at + 0x28 + 12 + word * 4));
           writeHeader(buffer, at + 0x28, entries, max, depth);
         });
@@ -313,7 +337,7 @@ describe('inodes', () => {
         readInodes(viewOf(buffer), 0, 20, inodes.length, superblock, sink);
         const { files, doubtful, deep, counts } = sink;
         expect(Object.values(counts).reduce((sum: number, n: number) => sum + n, 0)).toBe(inodes.length);
-        expect(files.count + doubtful.count + deep.files.count).toBe(counts.files);
+        expect(files.count + doubtful.count + deep.files.count).toBe(counts.files + counts.indirect);
         for (const { blocks, fragments } of files) {
           expect(fragments).toBeGreaterThan(0);
           expect(blocks).toBeLessThanOrEqual(4 * 32768);

@@ -76,3 +76,19 @@ test('the addon itself refuses a length of 0, which the kernel would take for th
 test('a path that is no Buffer is refused', () => {
   expect(() => native().openat2(-100, 'text' as never, 0, 0, 0)).toThrow(TypeError);
 });
+
+test('lists that are no such typed arrays are refused', () => {
+  const [fds, offsets, names] = [new Int32Array(1), new Uint32Array(1), Buffer.from('name\0')];
+  const wrong = [[-100] as never, offsets, names] as const;
+  expect(() => native().inspectNames(...wrong, 0, 0, false, 1)).toThrow(TypeError);
+  expect(() => native().readDirectories(fds, fds as never, names, 0, 0, 1)).toThrow(TypeError);
+  expect(() => native().inspectHandles(0, offsets, undefined as never, 0, 1)).toThrow(TypeError);
+  expect(() => native().closeAll(offsets as never)).toThrow(TypeError);
+});
+
+test('a name outside its buffer is an empty one, and more names than descriptors have a bad one', async () => {
+  const offsets = Uint32Array.from([7, 0]);
+  const call = native().inspectNames(new Int32Array(1), offsets, Buffer.from('x'), 0, 0, false, 1);
+  const { records } = await call;
+  expect([records[0], records[11]]).toEqual([constants.errno.ENOENT, constants.errno.EBADF]);
+});

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
+import { TargetReport } from '../../lib/cli/e4defrag/report.ts';
 import { E4defragMoves, E4defragStatistics, isOkAsItIs } from '../../lib/report/e4defrag.ts';
-import type { TargetEvent } from '../../lib/report/events.ts';
+import type { Event, TargetEvent } from '../../lib/report/events.ts';
 import type { Line } from '../../lib/report/reporter.ts';
 
 // The expected lines were printed by e4defrag 1.47.0, its cursor movements taken out.
@@ -168,3 +169,15 @@ describe('statistics', () => {
     expect(on('out', lines)).toContain('[1/4]/mnt/a\\n\\x1b[2J ');
   });
 });
+
+test.each([true, false])(
+  'how far a scan is, and free space, are none of its business (-c: %s)',
+  async (statistics) => {
+    const report = new TargetReport({ verbose: true, root: true, statistics });
+    const events: Event[] = [
+      { type: 'scanning', inodes: 1, inodesTotal: 2, files: 1, fragmentedFiles: 0, seconds: 1 },
+      { type: 'freeSpace', path: '/mnt', bytes: 4096, runs: 1, largestRun: 4096, histogram: [] },
+    ];
+    for (const event of events) expect(await report.lines(event)).toEqual([]);
+  },
+);

@@ -1,14 +1,22 @@
 import { describe, expect, test } from 'vitest';
 import { ExtentTable } from '../../lib/layout/extents.ts';
-import type { DefragSummary, Event, FileEvent, SkipEvent, TargetEvent } from '../../lib/report/events.ts';
-import { formatSeconds, formatSize } from '../../lib/report/format.ts';
+import type {
+  DefragSummary,
+  Event,
+  FileEvent,
+  ScanningEvent,
+  SkipEvent,
+  TargetEvent,
+} from '../../lib/report/events.ts';
+import { formatRoundSize, formatSeconds, formatSize } from '../../lib/report/format.ts';
 import { JsonReporter, toJson } from '../../lib/report/json.ts';
 import { FINE_AS_IT_IS } from '../../lib/report/leftAlone.ts';
 import { drawMap, spanOf } from '../../lib/report/map.ts';
-import { displayWidth, printable, printableText, truncatePath } from '../../lib/report/names.ts';
+import { displayWidth, printable, printableText, shellWord, truncatePath } from '../../lib/report/names.ts';
 import { ProgressLine } from '../../lib/report/progress.ts';
 import { NO_COLOURS } from '../../lib/report/style.ts';
 import { textReporter } from '../../lib/report/text.ts';
+import { Greatest } from '../../lib/report/worst.ts';
 import { REASONS, type Reason } from '../../lib/scan/reasons.ts';
 
 const target: TargetEvent = {
@@ -23,6 +31,16 @@ const target: TargetEvent = {
   deviceProfile: { seek: 0.0001, bandwidth: 5e8 },
   fragmentSize: 8 * 2 ** 20,
 };
+
+const scanning = (changes: Partial<ScanningEvent> = {}): ScanningEvent => ({
+  type: 'scanning',
+  inodes: 420_000,
+  inodesTotal: 1_000_000,
+  files: 400_000,
+  fragmentedFiles: 1234,
+  seconds: 2,
+  ...changes,
+});
 
 const summary = (changes: Partial<DefragSummary> = {}): DefragSummary => ({
   type: 'summary',
@@ -71,6 +89,18 @@ describe('names', () => {
     expect(printableText('a\\b\u0007')).toBe('a\\b\\x07');
   });
 
+  test('for a shell they are one word each, and neither option nor command', () => {
+    const words = ['/srv', 'check', '-v', '../a', '.', '.a', "/it's here", '/a;b'].map((path) =>
+      shellWord({ path }),
+    );
+    expect(words).toEqual([
+      ...['/srv', './check', './-v', '../a', '.', './.a'],
+      ...["'/it'\\''s here'", "'/a;b'"],
+    ]);
+    expect(shellWord({ path: '/a\nb' })).toBeUndefined();
+    expect(shellWord({ path: 'a\ufffd', pathBytes: Buffer.from([0x61, 0xff]) })).toBeUndefined();
+  });
+
   test('a long path keeps its end', () => {
     expect(truncatePath('/very/long/path/name', 12)).toBe('...path/name');
     expect(displayWidth(truncatePath('/日本/日本/日本', 9))).toBeLessThanOrEqual(9);
@@ -112,6 +142,18 @@ describe('JSON', () => {
     };
     expect([lines(false), lines(true)]).toEqual([3, 4]);
   });
+});
+
+test('JSON: of the steps of a scan a few a second, the last among them', () => {
+  const reporter = new JsonReporter({ verbose: false });
+  const steps = Array.from({ length: 100 }, (_, i) => scanning({ inodes: i, seconds: i / 64 }));
+  const seen = [target, ...steps, scanning({ inodes: 1_000_000, seconds: 1.6 }), summary()]
+    .flatMap((event) => [...reporter.lines(event)])
+    .map(({ text }) => JSON.parse(text) as { type: string; inodes?: number });
+  expect(seen.map(({ type, inodes }) => inodes ?? type)).toEqual([
+    ...['target', 0, 13, 26, 39, 52, 65, 78, 91],
+    ...[1_000_000, 'summary'],
+  ]);
 });
 
 describe('text', () => {
@@ -219,6 +261,12 @@ test('numbers for people', () => {
     '64.0 MiB',
     '1.5 TiB',
   ]);
+  expect([4096, 1.5 * 2 ** 30, 500 * 2 ** 20, 100].map(formatRoundSize)).toEqual([
+    '4 KiB',
+    '1.5 GiB',
+    '500 MiB',
+    '100 bytes',
+  ]);
   expect(formatSeconds(0.05)).toMatch(/50 ms/);
   expect(formatSeconds(7200)).toMatch(/2 h/);
 });
@@ -248,6 +296,92 @@ test('the progress line is one line, no wider than the terminal, and goes away',
   }
   line.erase();
   expect(written.at(-1)).toMatch(/^\r *\r$/);
+});
+
+describe('the progress line of a scan', () => {
+  function watch(columns: number, events: Event[], pause = 1000) {
+    const written: string[] = [];
+    let now = 0;
+    const line = new ProgressLine({
+      write: (text) => void written.push(text.replace('\r', '').trimEnd()),
+      columns: () => columns,
+      now: () => (now += pause),
+    });
+    for (const event of events) line.see(event);
+    return written;
+  }
+
+  const device: TargetEvent = { ...target, kind: 'device', method: 'inode-table' };
+  const from = scanning({ inodes: 20_000, seconds: 0 });
+
+  test('says how much of the inodes, how many files, and the time left', () => {
+    const written = watch(100, [device, from, scanning()]);
+    expect(written).toEqual([
+      '0 files  /srv',
+      '  2 %  20,000 of 1,000,000 inodes  1234 of 400,000 files fragmented',
+      ' 42 %  420,000 of 1,000,000 inodes  1234 of 400,000 files fragmented  3 s left',
+    ]);
+  });
+
+  test('leaves out what matters least where there is little room', () => {
+    expect(watch(60, [device, from, scanning()]).at(-1)).toBe(
+      ' 42 %  1234 of 400,000 files fragmented  3 s left',
+    );
+    expect(displayWidth(watch(20, [device, scanning()]).at(-1)!)).toBeLessThanOrEqual(19);
+  });
+
+  test('names met during the scan do not take its place; the end has no time left', () => {
+    const written = watch(100, [
+      device,
+      scanning({ inodes: 1_000_000, seconds: 3 }),
+      { type: 'failed', path: '/srv/a', code: 'EIO', message: 'EIO: i/o error, read' },
+    ]);
+    expect(written.at(-1)).toBe('100 %  1,000,000 of 1,000,000 inodes  1234 of 400,000 files fragmented');
+  });
+
+  test('the last step is shown, however fast it comes', () => {
+    const steps = [scanning(), scanning({ inodes: 600_000 }), scanning({ inodes: 1_000_000 })];
+    const shown = watch(100, [device, ...steps], 1).map((text) => text.slice(0, 5));
+    expect(shown).toEqual(['0 fil', '100 %']);
+  });
+
+  test('moving files says more, until the next target', () => {
+    const progress: Event = {
+      type: 'progress',
+      path: '/srv/a',
+      files: 400_000,
+      bytesMoved: 2 ** 20,
+      bytesPlanned: 2 ** 30,
+      seconds: 2,
+    };
+    const events: Event[] = [device, from, progress, scanning(), progress];
+    expect(watch(100, events).slice(2)).toEqual(Array(2).fill('400,000 files  1.0 MiB of 1.0 GiB  /srv/a'));
+    expect(watch(100, [...events, device, scanning()]).at(-1)).toMatch(/^ 42 %/);
+  });
+
+  test('what is left to move is certain once the scan is through', () => {
+    const at = (seconds: number): Event => ({
+      type: 'progress',
+      path: '/srv/a',
+      files: 3,
+      bytesMoved: seconds * 2 ** 20,
+      bytesPlanned: 10 * 2 ** 20,
+      seconds,
+    });
+    expect(watch(100, [device, scanning(), at(1), at(2)]).at(-1)).toContain('> 8 s left');
+    const through = scanning({ inodes: 1_000_000 });
+    expect(watch(100, [device, through, at(1), at(2)]).at(-1)).toMatch(/s {2}8 s left/);
+  });
+});
+
+test('the greatest of many, of equals the first, whatever the limit', () => {
+  const items = Array.from({ length: 1000 }, (_, i) => ({ i, rank: (i * 7919) % 500 }));
+  const expected = items.toSorted((a, b) => b.rank - a.rank);
+  for (const limit of [0, 1, 10, 300, 2000]) {
+    const greatest = new Greatest<(typeof items)[number]>(limit, ({ rank }) => rank);
+    for (const item of items) greatest.add(item);
+    expect(greatest.items).toEqual(expected.slice(0, limit));
+  }
 });
 
 describe('the block map', () => {

@@ -13,6 +13,8 @@ export interface TextOptions {
   readonly style: Style;
   /** For stderr. */
   readonly errorStyle: Style;
+  /** How many of the worst files `check` lists. */
+  readonly top?: number;
 }
 
 /** What every text report says alike: problems, and files left alone. */

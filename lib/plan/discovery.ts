@@ -1,0 +1,184 @@
+import { isSystemFailure } from '../kernel/errors.ts';
+import { countFragments } from '../layout/fragments.ts';
+import { toBytes } from '../layout/units.ts';
+import { named, type FailedEvent, type ScanningEvent, type SkipEvent } from '../report/events.ts';
+import type { Reason } from '../scan/reasons.ts';
+import type { ScannedFile } from '../scan/scan.ts';
+import type { Tally } from '../scan/session.ts';
+import type { FileNames, TableScan } from '../scan/tableScan.ts';
+import type { Target } from '../scan/targets.ts';
+import type { PlanOptions } from './plan.ts';
+import { planScanned } from './planScanned.ts';
+import { WorstFirst } from './worstFirst.ts';
+
+/** Reasons that say that nothing has to be done: such files are counted and not named. */
+const NOTHING_TO_DO: ReadonlySet<Reason> = new Set<Reason>([
+  'already-contiguous',
+  'large-fragments',
+  'one-block',
+  'no-blocks',
+]);
+
+/** An event about a file whose name may not be known yet. */
+interface Unnamed<E> {
+  readonly event: E;
+  readonly inode: number;
+}
+
+export interface DiscoveryContext {
+  readonly target: Target;
+  readonly tables: TableScan;
+  readonly planOptions: PlanOptions;
+  readonly tally: Tally;
+  /** Is told of every file's fragments that does not go into the queue. */
+  readonly count: (fragments: number) => void;
+}
+
+/**
+ * Finds what is worth moving on a whole filesystem, while the first finds are being worked on already. The names of
+ * files are known only when everything is found, so what is to be told of a file may have to wait.
+ */
+export class Discovery<E extends object> {
+  readonly queue = new WorstFirst();
+  readonly #context: DiscoveryContext;
+  readonly #known = new Set<number>();
+  #bytesFound = 0;
+  #waiting: Unnamed<E | SkipEvent | FailedEvent>[] = [];
+  #names: FileNames | undefined;
+  #scanning: ScanningEvent | undefined;
+  #fragmentedFiles = 0;
+  #running: Promise<void> | undefined;
+  #stopped = false;
+  #ended = false;
+  #failure: unknown;
+  #wake: () => void = () => undefined;
+
+  constructor(context: DiscoveryContext) {
+    this.#context = context;
+  }
+
+  /** Begins; nothing is thrown before {@link finish}. */
+  start(): void {
+    this.#running = this.#run()
+      .catch((error: unknown) => {
+        this.#failure = error;
+      })
+      .finally(() => {
+        this.#ended = true;
+        this.#wake();
+      });
+  }
+
+  /** Bytes that the plans of all files found so far move. */
+  get bytesFound(): number {
+    return this.#bytesFound;
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** How far it is, once for each step. */
+  *progress(): Iterable<ScanningEvent> {
+    if (this.#scanning !== undefined) yield this.#scanning;
+    this.#scanning = undefined;
+  }
+
+  /** Waits until something was found, or everything. */
+  async changed(): Promise<void> {
+    if (this.#ended) return;
+    await new Promise<void>((resolve) => (this.#wake = resolve));
+  }
+
+  /** Waits for the end. @throws what ended it early */
+  async finish(): Promise<void> {
+    await this.#running;
+    if (this.#failure !== undefined) throw this.#failure as Error;
+  }
+
+  /** Ends it early, and waits for that. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#running;
+  }
+
+  pathOf(inode: number): Buffer | undefined {
+    return this.#names?.pathOf(this.#context.target, inode);
+  }
+
+  parentOf(inode: number): number | undefined {
+    return this.#names?.parentOf(inode);
+  }
+
+  /** Tells of a file as soon as its name is known. */
+  tell(event: E | SkipEvent | FailedEvent, inode: number): void {
+    this.#waiting.push({ event, inode });
+  }
+
+  /** What can be told by now. */
+  *told(): Iterable<E | SkipEvent | FailedEvent> {
+    if (this.#names === undefined && !this.#ended) return;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const { event, inode } of waiting) {
+      const path = this.pathOf(inode);
+      yield path === undefined ? event : { ...event, ...named(path) };
+    }
+  }
+
+  async #run(): Promise<void> {
+    const { tables, tally } = this.#context;
+    for await (const { contiguous, confirmed, failed, done, total } of tables.batches()) {
+      if (this.#stopped) return;
+      tally.files += contiguous.count + confirmed.length;
+      for (let row = 0; row < contiguous.count; row++) {
+        tally.leave(contiguous.blocks[row] === 1 ? 'one-block' : 'already-contiguous', 1);
+        this.#context.count(1);
+      }
+      for (const file of confirmed) this.#weigh(file);
+      for (const { path, error, inode } of failed) this.#tellLater(tally.fail(path, error), inode);
+      this.#scanning = {
+        type: 'scanning',
+        inodes: done,
+        inodesTotal: total,
+        files: tally.files,
+        fragmentedFiles: this.#fragmentedFiles,
+        seconds: tally.seconds,
+      };
+      this.#wake();
+    }
+    for (const [reason, count] of tables.skipped) tally.leave(reason, count);
+    try {
+      this.#names = await tables.names((inode) => this.#known.has(inode));
+    } catch (error) {
+      // Without them files are called by their numbers.
+      if (!isSystemFailure(error)) throw error;
+    }
+  }
+
+  #weigh(file: ScannedFile): void {
+    const { target, planOptions, tally, count } = this.#context;
+    const plan = planScanned(file, planOptions);
+    const fragments = countFragments(file.extents);
+    if (fragments > 1) this.#fragmentedFiles++;
+    if (typeof plan !== 'string') {
+      const bytes = toBytes(plan.blocks, target.filesystem.blockSize);
+      this.#bytesFound += bytes;
+      this.#known.add(file.inode);
+      const generation = file.handle?.generation ?? 0;
+      this.queue.push(
+        { inode: file.inode, generation, bytes },
+        (plan.fragmentsBefore - plan.fragmentsAfter) / plan.blocks,
+      );
+      return;
+    }
+    count(fragments);
+    if (NOTHING_TO_DO.has(plan)) tally.leave(plan, 1);
+    else this.#tellLater(tally.skip(file.path, plan, fragments), file.inode);
+  }
+
+  #tellLater(event: SkipEvent | FailedEvent, inode: number): void {
+    this.#known.add(inode);
+    this.tell(event, inode);
+  }
+}
