@@ -191,6 +191,8 @@ class Run {
   async #lookAgain(tables: TableScan, found: readonly Worthwhile[]): Promise<FoundByNumber[]> {
     const items: FoundByNumber[] = [];
     for await (const item of tables.inspect(found)) items.push(item);
+    // It ends early only when the run is stopped.
+    this.tally.leave('interrupted', found.length - items.length);
     return items;
   }
 

@@ -2,6 +2,7 @@ import { isSystemFailure } from '../kernel/errors.ts';
 import { countFragments } from '../layout/fragments.ts';
 import { toBytes } from '../layout/units.ts';
 import { named, type FailedEvent, type ScanningEvent, type SkipEvent } from '../report/events.ts';
+import type { InodeSet } from '../scan/inodeSet.ts';
 import type { Reason } from '../scan/reasons.ts';
 import type { ScannedFile } from '../scan/scan.ts';
 import type { Tally } from '../scan/session.ts';
@@ -41,7 +42,8 @@ export interface DiscoveryContext {
 export class Discovery<E extends object> {
   readonly queue = new WorstFirst();
   readonly #context: DiscoveryContext;
-  readonly #known = new Set<number>();
+  /** Files that may have to be named. */
+  readonly #known: InodeSet;
   #bytesFound = 0;
   #waiting: Unnamed<E | SkipEvent | FailedEvent>[] = [];
   #names: FileNames | undefined;
@@ -55,6 +57,7 @@ export class Discovery<E extends object> {
 
   constructor(context: DiscoveryContext) {
     this.#context = context;
+    this.#known = context.tables.inodeSet();
   }
 
   /** Begins; nothing is thrown before {@link finish}. */

@@ -15,6 +15,7 @@ import {
   type CommonOptions,
   type TargetPath,
 } from './session.ts';
+import type { InodeSet } from './inodeSet.ts';
 import type { TableScan } from './tableScan.ts';
 import type { Target } from './targets.ts';
 
@@ -145,7 +146,7 @@ async function* checkTables(
   totals: Totals,
 ): AsyncGenerator<CheckEvent, void, void> {
   const { filesystem } = target;
-  const fragmented = new FragmentedFiles();
+  const fragmented = new FragmentedFiles(tables.inodeSet());
   for await (const { contiguous, confirmed, failed, done, total } of tables.batches()) {
     tally.files += contiguous.count + confirmed.length;
     totals.addContiguous(contiguous, filesystem, device);
@@ -175,10 +176,14 @@ async function* checkTables(
 
 /** The layouts of many files, as columns, until their names are known. */
 class FragmentedFiles {
-  readonly inodes = new Set<number>();
+  readonly inodes: InodeSet;
   readonly #files = new FileColumns(0);
   readonly #extents: number[] = [];
   readonly #saved: number[] = [];
+
+  constructor(inodes: InodeSet) {
+    this.inodes = inodes;
+  }
 
   add(file: ScannedFile, event: FileEvent): void {
     this.inodes.add(file.inode);

@@ -10,7 +10,7 @@ import { outsideLimits } from './eligibility.ts';
 import { excludeMatcher } from './exclude.ts';
 import { freeSpace, type FreeSpace } from './freeSpace.ts';
 import { scanInodeTables } from './inodeTables.ts';
-import { findNames, includedInodes, type InodeSet, type Names } from './names.ts';
+import { findNames, includedInodes, InodeSet, type Names } from './names.ts';
 import type { Reason } from './reasons.ts';
 import { nameless, type ScanItem, type ScannedFile, type Scanner, type ScanOptions } from './scan.ts';
 import { join, type Target } from './targets.ts';
@@ -87,6 +87,11 @@ export class TableScan {
 
   close(): Promise<void> {
     return this.#device.close();
+  }
+
+  /** An empty set that inodes of this filesystem can be put into. */
+  inodeSet(): InodeSet {
+    return new InodeSet(this.#device.superblock.inodesCount);
   }
 
   /** Goes over the tables. Ends early and quietly when the signal is aborted. */
