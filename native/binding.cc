@@ -257,6 +257,7 @@ Napi::Value ToListing(Napi::Env env, ext4::Listing& listing) {
   answer.Set("directories", ToArray<Napi::Int32Array>(env, listing.directories));
   answer.Set("entries", ToArray<Napi::Uint32Array>(env, listing.entries));
   answer.Set("names", Napi::Buffer<char>::Copy(env, listing.names.data(), listing.names.size()));
+  answer.Set("bytesRead", Napi::Number::New(env, static_cast<double>(listing.bytes_read)));
   return answer;
 }
 
@@ -271,8 +272,8 @@ Napi::Value ReadDirectories(const Napi::CallbackInfo& info) {
   if (!AreNames(info)) return info.Env().Undefined();
   return StartFor<ext4::Listing>(info, ToListing,
                                  [names = ToNames(info), flags = Word(info, 3), resolve = Word(info, 4),
-                                  capacity = Word(info, 5)](ext4::Listing& out) {
-                                   ext4::ReadDirectories(names, flags, resolve, capacity, out);
+                                  capacity = Word(info, 5), device_fd = Int(info, 6)](ext4::Listing& out) {
+                                   ext4::ReadDirectories(names, flags, resolve, capacity, device_fd, out);
                                  });
 }
 

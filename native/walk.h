@@ -30,12 +30,17 @@ struct Listing {
   std::vector<int32_t> directories;
   std::vector<uint32_t> entries;  // without "." and "..", by inode number within a directory
   std::string names;              // of all entries in that order, each with a NUL behind it
+  uint64_t bytes_read = 0;        // from devices, where the kernel counts that; 0 when all was cached
 };
 
 /// Opens directories and reads of each about `capacity` bytes of entries (64 KiB more at most). An empty name reads
 /// on where the descriptor itself stands. Every descriptor that it answers is the caller's to close, also where
 /// reading failed.
-void ReadDirectories(const Names& names, uint64_t flags, uint64_t resolve, size_t capacity, Listing& out);
+///
+/// `device_fd` is the filesystem's block device, or -1: through it the directories' blocks are read ahead, in device
+/// order and neighbours in one go. The kernel reads a directory block by block, and each would be waited for.
+void ReadDirectories(const Names& names, uint64_t flags, uint64_t resolve, size_t capacity, int device_fd,
+                     Listing& out);
 
 /// Words of Inspection::records for one inode, see RecordWord.
 inline constexpr size_t kRecordWords = 11;

@@ -194,6 +194,8 @@ export interface Listing {
   readonly entries: Uint32Array;
   /** The names of all entries in that order, each with a NUL behind it. */
   readonly names: Buffer;
+  /** From devices, where the kernel counts that: 0 when all was cached. */
+  readonly bytesRead: Bytes;
 }
 
 export const ENTRY_WORDS = 3;
@@ -203,14 +205,18 @@ export const ENTRY_WORDS = 3;
  * descriptor itself. The caller closes what was opened.
  *
  * @param resolve RESOLVE_*
+ * @param deviceFd the filesystem's block device, through which the directories are read ahead; without it the kernel
+ *   reads them block by block
  */
 export async function readDirectories(
   { fds, offsets, names }: NameList,
   capacity: Bytes,
   resolve: number,
+  deviceFd: number | undefined,
 ): Promise<Listing> {
   const flags = O.RDONLY | O.DIRECTORY | O.NOFOLLOW;
-  const answer = await native().readDirectories(fds, offsets, names, flags, resolve, capacity);
+  const device = deviceFd ?? -1;
+  const answer = await native().readDirectories(fds, offsets, names, flags, resolve, capacity, device);
   const directories: ListedDirectory[] = [];
   for (let at = 0; at < answer.directories.length; at += 3) {
     const [fd, state, count] = answer.directories.subarray(at, at + 3);
@@ -226,7 +232,8 @@ export async function readDirectories(
       count,
     });
   }
-  return { directories, entries: answer.entries, names: answer.names };
+  const { entries, bytesRead } = answer;
+  return { directories, entries, names: answer.names, bytesRead: bytes(bytesRead) };
 }
 
 /** Closes descriptors that were only read from. */

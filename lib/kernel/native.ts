@@ -49,7 +49,8 @@ export interface Native {
     flags: number,
     resolve: number,
     capacity: number,
-  ): Promise<{ directories: Int32Array; entries: Uint32Array; names: Buffer }>;
+    deviceFd: number,
+  ): Promise<{ directories: Int32Array; entries: Uint32Array; names: Buffer; bytesRead: number }>;
   /** native/walk.h, InspectNames. */
   inspectNames(
     fds: Int32Array,

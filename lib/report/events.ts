@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import type { DeviceProfile } from '../layout/readCost.ts';
 import type { Reason } from '../scan/reasons.ts';
 
@@ -12,7 +13,7 @@ export interface Named {
 
 export function named(path: Buffer): Named {
   const text = path.toString();
-  return Buffer.from(text).equals(path) ? { path: text } : { path: text, pathBytes: path };
+  return isUtf8(path) ? { path: text } : { path: text, pathBytes: path };
 }
 
 /** Work begins on a target. */

@@ -1,13 +1,14 @@
 import { readFile, stat } from 'node:fs/promises';
 import { errorCode, isSystemFailure } from '../kernel/errors.ts';
 import { fiemap, FIEMAP_FLAG_SYNC } from '../kernel/fiemap.ts';
-import { closeFd, DT, O, openAt, openBeneath, openByHandle, statFd } from '../kernel/handle.ts';
+import { AT_FDCWD, closeFd, DT, O, openAt, openBeneath, openByHandle, statFd } from '../kernel/handle.ts';
 import { inspectNames, isRegular, type Inspected, type InspectedInode } from '../kernel/inspect.ts';
 import { ExtentTable, mergeExtents } from '../layout/extents.ts';
 import { bytes, type Bytes } from '../layout/units.ts';
 import { CONFINED } from './confined.ts';
 import { immovable, outsideLimits, withoutLayout, type SizeLimits } from './eligibility.ts';
 import { excludeMatcher, type Matcher } from './exclude.ts';
+import type { Filesystem } from './filesystem.ts';
 import { deviceName } from './mounts.ts';
 import type { Reason } from './reasons.ts';
 import { join, type Target } from './targets.ts';
@@ -93,8 +94,14 @@ export class Scanner {
       return;
     }
     const inRoot = (await statFd(dirFd)).ino === ROOT_INODE;
-    for await (const batch of walk(dirFd, filesystem.blockSize, this.#judge(inRoot), this.#options.signal)) {
-      for (const name of batch) yield item(name);
+    const deviceFd = await openDevice(filesystem);
+    try {
+      const root = { rootFd: dirFd, deviceFd, blockSize: filesystem.blockSize };
+      for await (const batch of walk(root, this.#judge(inRoot), this.#options.signal)) {
+        for (const name of batch) yield item(name);
+      }
+    } finally {
+      if (deviceFd !== undefined) await closeFd(deviceFd);
     }
   }
 
@@ -252,6 +259,16 @@ function failure(path: Buffer, error: unknown): ScanItem {
 function openDirectory(target: Target, relative: Buffer): Promise<number> {
   const flags = O.RDONLY | O.DIRECTORY | O.NOFOLLOW;
   return openBeneath(target.dirFd, relative, flags, { resolve: CONFINED });
+}
+
+/** The block device of a filesystem, or undefined where it may not be read, or the path is another device's by now. */
+async function openDevice({ device, id }: Filesystem): Promise<number | undefined> {
+  const fd = await openAt(AT_FDCWD, Buffer.from(device), O.RDONLY | O.NONBLOCK).catch(() => undefined);
+  if (fd === undefined) return undefined;
+  const info = await statFd(fd);
+  if (info.isBlockDevice() && deviceName(info.rdev) === id) return fd;
+  await closeFd(fd);
+  return undefined;
 }
 
 /** The inodes of active swap files, by the filesystem's id. */

@@ -6,12 +6,12 @@ import { execa } from 'execa';
 import { describe, expect, test } from 'vitest';
 import { defragment } from '../../lib/index.ts';
 import { fiemap } from '../../lib/kernel/fiemap.ts';
-import { closeFd, O, openAt, openBeneath, RESOLVE } from '../../lib/kernel/handle.ts';
-import { inspectHandles, inspectNames } from '../../lib/kernel/inspect.ts';
+import { AT_FDCWD, closeFd, O, openAt, openBeneath, RESOLVE } from '../../lib/kernel/handle.ts';
+import { closeAll, inspectHandles, inspectNames, readDirectories } from '../../lib/kernel/inspect.ts';
 import { native } from '../../lib/kernel/native.ts';
 import { mergeExtents } from '../../lib/layout/extents.ts';
 import { countFragments } from '../../lib/layout/fragments.ts';
-import { blocks } from '../../lib/layout/units.ts';
+import { blocks, bytes } from '../../lib/layout/units.ts';
 import { fragmentFile } from '../../lib/move/fragment.ts';
 import { Scanner, type ScanItem, type ScanOptions } from '../../lib/scan/scan.ts';
 import { openTarget } from '../../lib/scan/targets.ts';
@@ -50,7 +50,7 @@ const openFds = () => readdirSync('/proc/self/fd').length;
 /** Makes a chain of directories below a path and answers the deepest one, open. */
 async function makeDeep(top: string, levels: number, name: (level: number) => string): Promise<number> {
   await mkdir(top);
-  let fd = await openAt(-100, Buffer.from(top), O.RDONLY | O.DIRECTORY);
+  let fd = await openAt(AT_FDCWD, Buffer.from(top), O.RDONLY | O.DIRECTORY);
   for (let level = 0; level < levels; level++) {
     await mkdir(`/proc/self/fd/${fd}/${name(level)}`);
     const next = await openAt(fd, Buffer.from(name(level)), O.RDONLY | O.DIRECTORY);
@@ -63,7 +63,6 @@ async function makeDeep(top: string, levels: number, name: (level: number) => st
 test('4 000 levels deep: a fragmented file at the bottom is found, and made contiguous', async () => {
   const l = await useLab();
   const levels = 4000;
-  // 20 KiB of path, and a branch at every level that waits while the walk is further down.
   const top = l.path('deep');
   const dirFd = await makeDeep(top, levels, (level) => `level${level % 10}`);
   const file = `/proc/self/fd/${dirFd}/file`;
@@ -94,7 +93,7 @@ test('a deep tree with a sibling at every level, of names as long as can be', as
   const name = 'n'.repeat(255);
   const top = l.path('deep');
   await mkdir(top);
-  let fd = await openAt(-100, Buffer.from(top), O.RDONLY | O.DIRECTORY);
+  let fd = await openAt(AT_FDCWD, Buffer.from(top), O.RDONLY | O.DIRECTORY);
   for (let level = 0; level < levels; level++) {
     await mkdir(`/proc/self/fd/${fd}/sibling`);
     await writeFile(`/proc/self/fd/${fd}/sibling/file`, 'content');
@@ -146,6 +145,39 @@ test('a directory with 100 000 names: each once', async () => {
   expect(Object.keys(found)).toHaveLength(count);
   for (let i = 0; i < count; i++) {
     if (found[`name-${i}`] !== (i % 10 === 0 ? 'file' : 'empty')) expect.fail(`name-${i}`);
+  }
+});
+
+test('what is not cached is read ahead through the device, and is the same', async () => {
+  const l = await useLab();
+  const folders = Array.from({ length: 60 }, (_, i) => `dir${i}`);
+  for (const folder of folders) {
+    await mkdir(l.path(folder));
+    for (let i = 0; i < 50; i++) writeFileSync(l.path(folder, `file${i}`), 'content');
+  }
+  await l.remount();
+  const cold = await verdicts(l.mountPoint);
+  expect(Object.keys(cold)).toHaveLength(60 * 50 + 1);
+  expect(await verdicts(l.mountPoint)).toEqual(cold);
+  await l.remount();
+  const target = await openTarget(Buffer.from(l.mountPoint));
+  const deviceFd = await openAt(AT_FDCWD, Buffer.from(await l.device()), O.RDONLY);
+  const names = Buffer.from(`${folders.join('\0')}\0`);
+  const offsets = Uint32Array.from(folders, (folder) => names.indexOf(`${folder}\0`));
+  const fds = new Int32Array(folders.length).fill(target.dirFd);
+  try {
+    for (const expected of [expect.any(Number), 0] as number[]) {
+      const listing = await readDirectories({ fds, offsets, names }, bytes(65536), CONFINED, deviceFd);
+      await closeAll(listing.directories.flatMap(({ fd }) => fd ?? []));
+      expect(listing.bytesRead).toEqual(expected);
+      expect(listing.directories).toHaveLength(60);
+      for (const directory of listing.directories) {
+        expect(directory).toMatchObject({ error: undefined, more: false, count: 50 });
+      }
+    }
+  } finally {
+    await closeFd(deviceFd);
+    await closeFd(target.dirFd);
   }
 });
 

@@ -81,7 +81,7 @@ test('lists that are no such typed arrays are refused', () => {
   const [fds, offsets, names] = [new Int32Array(1), new Uint32Array(1), Buffer.from('name\0')];
   const wrong = [[-100] as never, offsets, names] as const;
   expect(() => native().inspectNames(...wrong, 0, 0, false, 1)).toThrow(TypeError);
-  expect(() => native().readDirectories(fds, fds as never, names, 0, 0, 1)).toThrow(TypeError);
+  expect(() => native().readDirectories(fds, fds as never, names, 0, 0, 1, -1)).toThrow(TypeError);
   expect(() => native().inspectHandles(0, offsets, undefined as never, 0, 1)).toThrow(TypeError);
   expect(() => native().closeAll(offsets as never)).toThrow(TypeError);
 });
