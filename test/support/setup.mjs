@@ -93,14 +93,10 @@ function addon() {
 
 function library() {
   const built = join(root, 'dist', 'cli', 'main.js');
-  const sources = ['lib', 'tsconfig.json', 'tsconfig.build.json'].map((name) => join(root, name));
+  const sources = ['lib', 'package.json', 'tsconfig.json', 'tsconfig.build.json'].map((name) => join(root, name));
   if (existsSync(built) && statSync(built).mtimeMs >= newest(sources)) return;
   say('compiling TypeScript');
-  run(process.execPath, [
-    join(root, 'node_modules', 'typescript', 'bin', 'tsc'),
-    '-p',
-    'tsconfig.build.json',
-  ]);
+  run('npm', ['run', '--silent', 'build']);
 }
 
 debianPackages();
