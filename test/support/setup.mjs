@@ -93,7 +93,9 @@ function addon() {
 
 function library() {
   const built = join(root, 'dist', 'cli', 'main.js');
-  const sources = ['lib', 'package.json', 'tsconfig.json', 'tsconfig.build.json'].map((name) => join(root, name));
+  const sources = ['lib', 'package.json', 'tsconfig.json', 'tsconfig.build.json'].map((name) =>
+    join(root, name),
+  );
   if (existsSync(built) && statSync(built).mtimeMs >= newest(sources)) return;
   say('compiling TypeScript');
   run('npm', ['run', '--silent', 'build']);
