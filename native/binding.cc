@@ -327,6 +327,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
       {"setLease", WithInt<ext4::SetLease>},
       {"getLease", OfDescriptor<ext4::GetLease>},
       {"getFlags", OfDescriptor<ext4::GetFlags>},
+      {"getVersion", OfDescriptor<ext4::GetVersion>},
       {"setFlags", WithInt<ext4::SetFlags>},
       {"statfs", WordsOfDescriptor<ext4::StatFs>},
       {"cachestat", CacheStat},

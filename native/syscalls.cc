@@ -164,6 +164,12 @@ int64_t GetFlags(int fd) {
   return result < 0 ? result : static_cast<uint32_t>(flags);
 }
 
+int64_t GetVersion(int fd) {
+  int version = 0;  // the kernel writes an int, whatever the request's declared size says
+  const int64_t result = Result(ioctl(fd, FS_IOC_GETVERSION, &version));
+  return result < 0 ? result : static_cast<uint32_t>(version);
+}
+
 int64_t SetFlags(int fd, int flags) { return Result(ioctl(fd, FS_IOC_SETFLAGS, &flags)); }
 
 int64_t StatFs(int fd, std::vector<uint64_t>& out) {
@@ -206,6 +212,7 @@ std::vector<std::pair<const char*, uint64_t>> Layout() {
       {"move_extent.moved_len", offsetof(MoveExtent, moved_len)},
       {"FS_IOC_GETFLAGS", FS_IOC_GETFLAGS},
       {"FS_IOC_SETFLAGS", FS_IOC_SETFLAGS},
+      {"FS_IOC_GETVERSION", FS_IOC_GETVERSION},
       {"EXT4_IOC_GET_TUNE_SB_PARAM", kGetTuneSbParam},
       {"ext4_tune_sb_params", sizeof(TuneSbParams)},
       {"ext4_tune_sb_params.compat", offsetof(TuneSbParams, compat)},

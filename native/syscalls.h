@@ -39,6 +39,7 @@ int64_t SetSignal(int fd, int signal);
 int64_t SetLease(int fd, int type);
 int64_t GetLease(int fd);
 int64_t GetFlags(int fd);
+int64_t GetVersion(int fd);
 int64_t SetFlags(int fd, int flags);
 int64_t StatFs(int fd, std::vector<uint64_t>& out);
 int64_t CacheStat(int fd, uint64_t offset, uint64_t length, std::vector<uint64_t>& out);

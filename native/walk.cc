@@ -209,7 +209,13 @@ void InspectNames(const Names& names, uint64_t flags, uint64_t resolve, bool sta
 void InspectHandles(int mount_fd, const std::vector<uint32_t>& inodes, const std::vector<uint32_t>& generations,
                     int flags, uint64_t max_extents, Inspection& out) {
   const auto open = [&](size_t i, uint32_t* record) {
-    return Opened(OpenByHandle(mount_fd, inodes[i], generations[i], flags), kOpenByHandle, record);
+    int64_t fd = OpenByHandle(mount_fd, inodes[i], generations[i], flags);
+    // The kernel takes generation 0 for any, but mke2fs -d gives it to every inode.
+    if (fd >= 0 && generations[i] == 0 && GetVersion(static_cast<int>(fd)) > 0) {
+      close(static_cast<int>(fd));
+      fd = -ESTALE;
+    }
+    return Opened(fd, kOpenByHandle, record);
   };
   Inspect(inodes.size(), open, max_extents, out);
 }

@@ -175,6 +175,11 @@ export async function inodeFlags(fd: number): Promise<number> {
   return check<number>(await native().getFlags(fd), 'ioctl(FS_IOC_GETFLAGS)');
 }
 
+/** The inode's generation (FS_IOC_GETVERSION). */
+export async function inodeGeneration(fd: number): Promise<number> {
+  return check<number>(await native().getVersion(fd), 'ioctl(FS_IOC_GETVERSION)');
+}
+
 /** Sets inode flags (FS_IOC_SETFLAGS): what chattr(1) does. */
 export async function setInodeFlags(fd: number, flags: number): Promise<void> {
   check(await native().setFlags(fd, flags), 'ioctl(FS_IOC_SETFLAGS)');

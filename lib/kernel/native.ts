@@ -37,6 +37,7 @@ export interface Native {
   setLease(fd: number, type: number): Promise<number>;
   getLease(fd: number): Promise<number>;
   getFlags(fd: number): Promise<number>;
+  getVersion(fd: number): Promise<number>;
   setFlags(fd: number, flags: number): Promise<number>;
   statfs(fd: number): Promise<BigUint64Array | number>;
   cachestat(fd: number, offset: number, length: number): Promise<BigUint64Array | number>;

@@ -256,7 +256,7 @@ async function judge(job: Job, context: BatchContext): Promise<Outcome> {
     if (job.error !== undefined && (job.writeFailed || !isTransient(job.error)))
       return failure(job, job.error);
     if (!improved || job.moved === 0) return leftAlone(job, notImproved(job, context));
-    await Promise.all(job.toDrop.map(({ offset, length }) => fadvise(job.fd, offset, length, FADV.DONTNEED)));
+    await dropCached(job);
     const moved = blocks(job.moved + movedEarlier(job.candidate));
     const fragmentsBefore = earlier?.fragmentsBefore ?? job.fragmentsBefore;
     const left = countFragments(layout);
@@ -276,6 +276,17 @@ async function judge(job: Job, context: BatchContext): Promise<Outcome> {
   } catch (error) {
     if (!isSystemFailure(error)) throw error;
     return failure(job, error);
+  }
+}
+
+/** Calls at a time, to keep every processor busy. */
+const DROPS = 4;
+
+/** Drops from the cache what was not in it before. */
+async function dropCached({ fd, toDrop }: Job): Promise<void> {
+  for (let i = 0; i < toDrop.length; i += DROPS) {
+    const some = toDrop.slice(i, i + DROPS);
+    await Promise.all(some.map(({ offset, length }) => fadvise(fd, offset, length, FADV.DONTNEED)));
   }
 }
 

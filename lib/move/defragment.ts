@@ -7,7 +7,7 @@ import { planScanned } from '../plan/planScanned.ts';
 import { named, type DefragEvent } from '../report/events.ts';
 import { UnsupportedTarget, type Filesystem } from '../scan/filesystem.ts';
 import type { Worthwhile } from '../plan/worstFirst.ts';
-import { Scanner, type ScannedFile } from '../scan/scan.ts';
+import { hasItsName, Scanner, type ScannedFile } from '../scan/scan.ts';
 import type { FoundByNumber, TableScan } from '../scan/tableScan.ts';
 import {
   eachTarget,
@@ -158,15 +158,14 @@ class Run {
       planOptions: context.planOptions,
       tally: this.tally,
       count: (fragments) => this.#count(fragments),
+      signal: this.#options.signal,
     });
     this.#discovery = discovery;
-    const before = this.#bytesPlanned;
     discovery.start();
     try {
       for (;;) {
         // Before the queue is looked at: what ended meanwhile has filled it.
         const { ended } = discovery;
-        this.#bytesPlanned = before + discovery.bytesFound;
         yield* discovery.progress();
         yield* discovery.told();
         const found = this.#aborted ? [] : discovery.queue.popBatch(BATCH.bytes, BATCH.files);
@@ -176,9 +175,16 @@ class Run {
       }
       await (this.#aborted ? discovery.stop() : discovery.finish());
       yield* discovery.told();
+      this.#count(discovery.queue.fragments);
       this.tally.leave('interrupted', discovery.queue.size);
+    } catch (error) {
+      // What was done is told of, whatever it ended with.
+      await discovery.stop();
+      yield* discovery.told();
+      throw error;
     } finally {
       await discovery.stop();
+      this.#bytesPlanned += discovery.bytesFound;
       this.#discovery = undefined;
     }
   }
@@ -205,16 +211,20 @@ class Run {
     for (const { inode, item } of items) {
       if (item.kind === 'skip') yield* this.#tell(this.tally.skip(item.path, item.reason), inode);
       else if (item.kind === 'failed') yield* this.#tell(this.tally.fail(item.path, item.error), inode);
-      else (item.executable ? programs : others).push({ file: this.#withNames(item) });
+      else {
+        const file = this.#discovery?.withName(item) ?? item;
+        if (await this.#isExcludedNow(file)) yield* this.#tell(this.tally.skip(file.path, 'vanished'), inode);
+        else (file.executable ? programs : others).push({ file });
+      }
     }
     yield* this.#move(others, context);
     for (const program of programs) yield* this.#move([program], context);
   }
 
-  #withNames(file: ScannedFile): ScannedFile {
-    const path = this.#discovery?.pathOf(file.inode);
-    if (path === undefined || file.handle === undefined) return file;
-    return { ...file, path, handle: { ...file.handle, parent: this.#discovery?.parentOf(file.inode) } };
+  /** With --exclude: a file that has got another name since it was judged by the one that it had. */
+  async #isExcludedNow(file: ScannedFile): Promise<boolean> {
+    const judged = (this.#options.exclude ?? []).length > 0 && this.#discovery?.knowsNames === true;
+    return judged && !(await hasItsName(file));
   }
 
   /** Tells of a file at once, or when its name is known. */
@@ -291,7 +301,7 @@ class Run {
       ...named(path),
       files: this.tally.files,
       bytesMoved: bytes(this.#sum.bytesMoved),
-      bytesPlanned: this.#bytesPlanned,
+      bytesPlanned: this.#bytesPlanned + (this.#discovery?.bytesFound ?? 0),
       seconds: this.tally.seconds,
     };
   }

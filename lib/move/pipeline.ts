@@ -68,9 +68,11 @@ export async function* exchangeAll(
   try {
     for (const chunk of files.flatMap((file) => [...chunksOf(file, context)])) {
       const { file, part, offset, length } = chunk;
+      // Before and after the wait: what ends here is not read to its end, and who wants the file waits for nothing.
+      if (hasEnded(file, context)) continue;
+      if (context.signal?.aborted) break;
       const prefetched = await context.readAhead.ready(file.fd, offset, length);
-      if (context.leases.mustStop(file.fd)) file.stopped ??= 'open-elsewhere';
-      if (file.error !== undefined || file.stopped !== undefined) continue;
+      if (hasEnded(file, context)) continue;
       if (context.signal?.aborted) break;
       if (prefetched.stuck && (await storms(file, part, context))) {
         file.stopped = 'busy';
@@ -90,6 +92,11 @@ export async function* exchangeAll(
   } finally {
     await Promise.allSettled(flushing);
   }
+}
+
+function hasEnded(file: MovingFile, { leases }: PipelineContext): boolean {
+  if (leases.mustStop(file.fd)) file.stopped ??= 'open-elsewhere';
+  return file.error !== undefined || file.stopped !== undefined;
 }
 
 function* chunksOf(file: MovingFile, { blockSize, leases }: PipelineContext): Iterable<Chunk> {

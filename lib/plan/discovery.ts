@@ -31,6 +31,7 @@ export interface DiscoveryContext {
   readonly tables: TableScan;
   readonly planOptions: PlanOptions;
   readonly tally: Tally;
+  readonly signal: AbortSignal | undefined;
   /** Is told of every file's fragments that does not go into the queue. */
   readonly count: (fragments: number) => void;
 }
@@ -50,7 +51,7 @@ export class Discovery<E extends object> {
   #scanning: ScanningEvent | undefined;
   #fragmentedFiles = 0;
   #running: Promise<void> | undefined;
-  #stopped = false;
+  readonly #stopping = new AbortController();
   #ended = false;
   #failure: unknown;
   #wake: () => void = () => undefined;
@@ -101,7 +102,7 @@ export class Discovery<E extends object> {
 
   /** Ends it early, and waits for that. */
   async stop(): Promise<void> {
-    this.#stopped = true;
+    this.#stopping.abort();
     await this.#running;
   }
 
@@ -109,8 +110,18 @@ export class Discovery<E extends object> {
     return this.#names?.pathOf(this.#context.target, inode);
   }
 
-  parentOf(inode: number): number | undefined {
-    return this.#names?.parentOf(inode);
+  /** A file as it is known by now: with its name, below the filesystem's root, and the directory that it is in. */
+  withName(file: ScannedFile): ScannedFile {
+    const names = this.#names;
+    if (names === undefined || file.handle === undefined) return file;
+    const { target } = this.#context;
+    const relative = names.relativePath(file.inode);
+    const handle = { ...file.handle, parent: names.parentOf(file.inode) };
+    return { ...file, relative, path: names.pathOf(target, file.inode), handle };
+  }
+
+  get knowsNames(): boolean {
+    return this.#names !== undefined;
   }
 
   /** Tells of a file as soon as its name is known. */
@@ -131,8 +142,12 @@ export class Discovery<E extends object> {
 
   async #run(): Promise<void> {
     const { tables, tally } = this.#context;
-    for await (const { contiguous, confirmed, failed, done, total } of tables.batches()) {
-      if (this.#stopped) return;
+    const signal = AbortSignal.any([
+      this.#stopping.signal,
+      ...(this.#context.signal ? [this.#context.signal] : []),
+    ]);
+    for await (const { contiguous, confirmed, failed, done, total } of tables.batches(signal)) {
+      if (this.#stopping.signal.aborted) return;
       tally.files += contiguous.count + confirmed.length;
       for (let row = 0; row < contiguous.count; row++) {
         tally.leave(contiguous.blocks[row] === 1 ? 'one-block' : 'already-contiguous', 1);
@@ -150,9 +165,9 @@ export class Discovery<E extends object> {
       };
       this.#wake();
     }
-    for (const [reason, count] of tables.skipped) tally.leave(reason, count);
+    for (const [reason, count] of tables.skipped()) tally.leave(reason, count);
     try {
-      this.#names = await tables.names((inode) => this.#known.has(inode));
+      this.#names = await tables.names((inode) => this.#known.has(inode), signal);
     } catch (error) {
       // Without them files are called by their numbers.
       if (!isSystemFailure(error)) throw error;
@@ -170,7 +185,7 @@ export class Discovery<E extends object> {
       this.#known.add(file.inode);
       const generation = file.handle?.generation ?? 0;
       this.queue.push(
-        { inode: file.inode, generation, bytes },
+        { inode: file.inode, generation, bytes, fragments },
         (plan.fragmentsBefore - plan.fragmentsAfter) / plan.blocks,
       );
       return;

@@ -48,7 +48,7 @@ export async function* plan(
   yield* eachTarget(paths, options, tally, scanner, async function* (target, tables) {
     const planOptions = planOptionsFor(target, options);
     if (tables !== undefined) {
-      yield* planTables({ target, tables, planOptions, tally, count }, options.signal, add);
+      yield* planTables({ target, tables, planOptions, tally, count, signal: options.signal }, add);
       return;
     }
     for await (const item of scanner.scan(target)) {
@@ -90,10 +90,9 @@ const AGAIN = 128;
 /** The plans for a whole filesystem, what gains most for each byte moved first. */
 async function* planTables(
   context: DiscoveryContext,
-  signal: AbortSignal | undefined,
   add: (file: ScannedFile, planned: FilePlan, target: Target) => PlanEvent,
 ): AsyncGenerator<PlanningEvent, void, void> {
-  const { target, tables, tally } = context;
+  const { target, tables, tally, signal } = context;
   const discovery = new Discovery<never>(context);
   discovery.start();
   try {
@@ -105,15 +104,24 @@ async function* planTables(
     yield* discovery.told();
     while (discovery.queue.size > 0 && !signal?.aborted) {
       const found = discovery.queue.popBatch(Infinity, AGAIN);
+      let left = found.length;
       for await (const { inode, item } of tables.inspect(found)) {
+        left--;
         const path = discovery.pathOf(inode) ?? item.path;
         const planned = item.kind === 'file' ? planScanned(item, context.planOptions) : undefined;
         if (item.kind === 'failed') yield tally.fail(path, item.error);
         else if (item.kind === 'skip') yield tally.skip(path, item.reason);
         else if (typeof planned === 'object') yield add({ ...item, path }, planned, target);
-        else if (planned !== undefined) yield tally.skip(path, planned, countFragments(item.extents));
+        else if (planned !== undefined) {
+          const fragments = countFragments(item.extents);
+          context.count(fragments);
+          yield tally.skip(path, planned, fragments);
+        }
       }
+      tally.leave('interrupted', left);
     }
+    context.count(discovery.queue.fragments);
+    tally.leave('interrupted', discovery.queue.size);
   } finally {
     await discovery.stop();
   }

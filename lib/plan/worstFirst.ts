@@ -4,6 +4,7 @@ export interface Worthwhile {
   readonly generation: number;
   /** What its plan moves. */
   readonly bytes: number;
+  readonly fragments: number;
 }
 
 /** Files by what moving them gains for each byte written, the best first: a binary heap. */
@@ -39,6 +40,11 @@ export class WorstFirst {
     }
     this.#set(at, last, gain);
     return best;
+  }
+
+  /** Fragments of all that are waiting. */
+  get fragments(): number {
+    return this.#files.reduce((sum, { fragments }) => sum + fragments, 0);
   }
 
   /** Removes and answers the best ones that come to no more than `bytes`, at least one and at most `files`. */

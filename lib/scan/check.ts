@@ -1,4 +1,5 @@
 import { FileColumns } from '../ext4/files.ts';
+import { isSystemFailure } from '../kernel/errors.ts';
 import { countFragments, fragmentLengths, idealFragments } from '../layout/fragments.ts';
 import { readSeconds, type DeviceProfile } from '../layout/readCost.ts';
 import { e4defragScore } from '../layout/score.ts';
@@ -6,7 +7,7 @@ import { SizeClasses } from '../layout/sizeClasses.ts';
 import { blocks, bytes, toBytes, type Blocks, type Bytes } from '../layout/units.ts';
 import { named, type CheckEvent, type FileEvent } from '../report/events.ts';
 import type { Filesystem } from './filesystem.ts';
-import { Scanner, type ScannedFile } from './scan.ts';
+import { nameless, Scanner, type ScannedFile } from './scan.ts';
 import {
   deviceProfileFor,
   eachTarget,
@@ -16,8 +17,8 @@ import {
   type TargetPath,
 } from './session.ts';
 import type { InodeSet } from './inodeSet.ts';
-import type { TableScan } from './tableScan.ts';
-import type { Target } from './targets.ts';
+import type { FileNames, TableScan } from './tableScan.ts';
+import { join, type Target } from './targets.ts';
 
 export type CheckOptions = CommonOptions;
 
@@ -161,13 +162,25 @@ async function* checkTables(
       seconds: tally.seconds,
     };
   }
-  for (const [reason, count] of tables.skipped) tally.leave(reason, count);
-  const free = await tables.freeSpace();
-  if (free !== undefined) yield { type: 'freeSpace', ...named(target.argument), ...free };
-  const names = await tables.names((inode) => fragmented.inodes.has(inode));
-  for (const { inode, ...layout } of fragmented.worstFirst()) {
-    const path = names.pathOf(target, inode);
-    yield describe(path, { inode, ...layout }, filesystem, device);
+  for (const [reason, count] of tables.skipped()) tally.leave(reason, count);
+  // A block that cannot be read costs what it holds, and not what is known already.
+  try {
+    const free = await tables.freeSpace();
+    if (free !== undefined) yield { type: 'freeSpace', ...named(target.argument), ...free };
+  } catch (error) {
+    if (!isSystemFailure(error)) throw error;
+    yield tally.fail(target.argument, error);
+  }
+  let names: FileNames | undefined;
+  try {
+    names = await tables.names((inode) => fragmented.inodes.has(inode));
+  } catch (error) {
+    if (!isSystemFailure(error)) throw error;
+    yield tally.fail(target.argument, error);
+  }
+  for (const layout of fragmented.worstFirst()) {
+    const path = names?.pathOf(target, layout.inode) ?? join(target.dirPath, nameless(layout.inode));
+    yield describe(path, layout, filesystem, device);
   }
 }
 

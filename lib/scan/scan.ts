@@ -1,7 +1,17 @@
 import { readFile, stat } from 'node:fs/promises';
 import { errorCode, isSystemFailure } from '../kernel/errors.ts';
 import { fiemap, FIEMAP_FLAG_SYNC } from '../kernel/fiemap.ts';
-import { AT_FDCWD, closeFd, DT, O, openAt, openBeneath, openByHandle, statFd } from '../kernel/handle.ts';
+import {
+  AT_FDCWD,
+  closeFd,
+  DT,
+  O,
+  inodeGeneration,
+  openAt,
+  openBeneath,
+  openByHandle,
+  statFd,
+} from '../kernel/handle.ts';
 import { inspectNames, isRegular, type Inspected, type InspectedInode } from '../kernel/inspect.ts';
 import { ExtentTable, mergeExtents } from '../layout/extents.ts';
 import { bytes, type Bytes } from '../layout/units.ts';
@@ -208,8 +218,32 @@ async function openByName({ target, relative, inode }: ScannedFile): Promise<num
 }
 
 /** What has the number now is the same file: another one would have another generation. */
-const openByNumber = ({ target, inode }: ScannedFile, generation: number): Promise<number> =>
-  openByHandle(target.dirFd, inode, generation, O.RDWR | O.NONBLOCK);
+async function openByNumber({ target, inode }: ScannedFile, generation: number): Promise<number | undefined> {
+  if (generation !== 0) return openByHandle(target.dirFd, inode, generation, O.RDWR | O.NONBLOCK);
+  // The kernel takes 0 for any, and by now the number may be a device's, which must not be opened.
+  const pathFd = await openByHandle(target.dirFd, inode, generation, O.PATH);
+  try {
+    if (!(await statFd(pathFd)).isFile()) return undefined;
+    const fd = await openAt(pathFd, Buffer.from(`/proc/self/fd/${pathFd}`), O.RDWR | O.NONBLOCK);
+    const same = (await inodeGeneration(fd)) === 0;
+    if (!same) await closeFd(fd);
+    return same ? fd : undefined;
+  } finally {
+    await closeFd(pathFd);
+  }
+}
+
+/** Whether a file that was found by its number still has the name that it was found to have. */
+export async function hasItsName({ target, relative, inode }: ScannedFile): Promise<boolean> {
+  const flags = O.PATH | O.NOFOLLOW;
+  const fd = await openBeneath(target.dirFd, relative, flags, { resolve: CONFINED }).catch(() => undefined);
+  if (fd === undefined) return false;
+  try {
+    return Number((await statFd(fd)).ino) === inode;
+  } finally {
+    await closeFd(fd);
+  }
+}
 
 /** The directory of a scanned file, or undefined when it went away. The caller closes it. */
 export async function openParent({ target, relative, handle }: ScannedFile): Promise<number | undefined> {

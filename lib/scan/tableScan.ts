@@ -18,6 +18,10 @@ import { join, type Target } from './targets.ts';
 const ROOT_INODE = 2n;
 /** Files opened by one call, and calls at a time. */
 const INSPECT = { files: 64, calls: 3 };
+/** Layouts are handed on before they hold more extents than these. */
+const EXTENTS_HELD = 256 * 1024;
+/** No file has this number. */
+const NO_INODE = 0;
 
 /** A file that the kernel was asked about. */
 export interface FoundByNumber {
@@ -42,7 +46,9 @@ export interface TableBatch {
  * piece is believed: it is left alone. Every other file is opened by its inode number, and its layout is FIEMAP's.
  */
 export class TableScan {
-  readonly skipped = new Map<Reason, number>();
+  /** What the tables say of inodes that are no candidates, and files left alone since, by reason. */
+  #counted: Partial<Record<Reason, number>> = {};
+  readonly #left = new Map<Reason, number>();
   readonly #target: Target;
   readonly #device: Ext4Device;
   readonly #scanner: Scanner;
@@ -94,10 +100,17 @@ export class TableScan {
     return new InodeSet(this.#device.superblock.inodesCount);
   }
 
+  /** How many files have no event of their own, by reason. */
+  *skipped(): Iterable<[Reason, number]> {
+    yield* Object.entries(this.#counted) as [Reason, number][];
+    yield* this.#left;
+  }
+
   /** Goes over the tables. Ends early and quietly when the signal is aborted. */
-  async *batches(): AsyncGenerator<TableBatch, void, void> {
-    const { signal } = this.#options;
-    const included = (await this.#judgesNames()) ? await this.#included() : undefined;
+  async *batches(signal = this.#options.signal): AsyncGenerator<TableBatch, void, void> {
+    const included = (await this.#judgesNames()) ? await this.#findIncluded(signal) : undefined;
+    // Where files are told apart by name, and where they were met before, it is not known which these are.
+    const first = this.#scanner.claim(this.#target.filesystem.id, NO_INODE, 2) && included === undefined;
     const directories = included === undefined;
     for await (const batch of scanInodeTables(this.#device, { signal, directories })) {
       if (directories) this.#gather(batch.directories);
@@ -111,11 +124,14 @@ export class TableScan {
         }
       }
       const { done, total, counts } = batch;
-      this.skipped.set('not-regular', counts.special);
-      this.skipped.set('inline-data', counts.inline);
-      this.skipped.set('empty', counts.empty);
-      this.skipped.set('no-blocks', counts.unmapped);
-      yield { contiguous, ...(await this.#confirm(candidates)), done, total };
+      if (first) {
+        const { special, inline, empty, unmapped } = counts;
+        this.#counted = { 'not-regular': special, 'inline-data': inline, empty, 'no-blocks': unmapped };
+      }
+      yield { contiguous, confirmed: [], failed: [], done, total };
+      for await (const group of this.#confirm(candidates)) {
+        yield { contiguous: new FileColumns(0), ...group, done, total };
+      }
     }
   }
 
@@ -133,7 +149,7 @@ export class TableScan {
   }
 
   #skip(reason: Reason): void {
-    this.skipped.set(reason, (this.skipped.get(reason) ?? 0) + 1);
+    this.#left.set(reason, (this.#left.get(reason) ?? 0) + 1);
   }
 
   /** Whether files have to be told apart by name: without --exclude, and with nothing in lost+found, none needs one. */
@@ -149,8 +165,8 @@ export class TableScan {
     }
   }
 
-  async #included(): Promise<InodeSet> {
-    const { signal, exclude } = this.#options;
+  async #findIncluded(signal: AbortSignal | undefined): Promise<InodeSet> {
+    const { exclude } = this.#options;
     for await (const { directories } of scanInodeTables(this.#device, { signal, directories: true })) {
       this.#gather(directories);
     }
@@ -169,16 +185,24 @@ export class TableScan {
   }
 
   /** Opens files by their numbers, in that order, and asks the kernel where they lie. */
-  async #confirm(candidates: FileColumns): Promise<Pick<TableBatch, 'confirmed' | 'failed'>> {
-    const confirmed: ScannedFile[] = [];
+  async *#confirm(
+    candidates: FileColumns,
+  ): AsyncGenerator<Pick<TableBatch, 'confirmed' | 'failed'>, void, void> {
+    let confirmed: ScannedFile[] = [];
+    let extents = 0;
     const failed: { inode: number; path: Buffer; error: Error }[] = [];
     const inOrder = [...candidates].sort((a, b) => a.inode - b.inode);
     for await (const { inode, item } of this.inspect(inOrder)) {
-      if (item.kind === 'file') confirmed.push(item);
-      else if (item.kind === 'skip') this.#skip(item.reason);
+      if (item.kind === 'file') {
+        confirmed.push(item);
+        extents += item.extents.count;
+        if (extents < EXTENTS_HELD) continue;
+        yield { confirmed, failed: [] };
+        [confirmed, extents] = [[], 0];
+      } else if (item.kind === 'skip') this.#skip(item.reason);
       else failed.push({ inode, path: item.path, error: item.error });
     }
-    return { confirmed, failed };
+    if (confirmed.length > 0 || failed.length > 0) yield { confirmed, failed };
   }
 
   /** The layouts of files as of now, in the order asked for. Ends early and quietly when the signal is aborted. */
@@ -192,35 +216,38 @@ export class TableScan {
     const calls: Promise<readonly Inspected[]>[] = [];
     let asked = 0;
     let at = 0;
-    while (at < inodes.length && !this.#options.signal?.aborted) {
-      for (; asked < inodes.length && calls.length < INSPECT.calls; asked += INSPECT.files) {
-        const [from, to] = [asked, asked + INSPECT.files];
-        calls.push(
-          inspectHandles(
-            dirFd,
-            inodes.subarray(from, to),
-            generations.subarray(from, to),
-            filesystem.blockSize,
-          ),
-        );
+    try {
+      while (at < inodes.length && !this.#options.signal?.aborted) {
+        for (; asked < inodes.length && calls.length < INSPECT.calls; asked += INSPECT.files) {
+          const [from, to] = [asked, asked + INSPECT.files];
+          calls.push(
+            inspectHandles(
+              dirFd,
+              inodes.subarray(from, to),
+              generations.subarray(from, to),
+              filesystem.blockSize,
+            ),
+          );
+        }
+        for (const found of await calls.shift()!) {
+          yield {
+            inode: inodes[at],
+            item: await this.#scanner.byHandle(this.#target, inodes[at], generations[at], found),
+          };
+          at++;
+        }
       }
-      for (const found of await calls.shift()!) {
-        yield {
-          inode: inodes[at],
-          item: await this.#scanner.byHandle(this.#target, inodes[at], generations[at], found),
-        };
-        at++;
-      }
+    } finally {
+      // They use the target's descriptor.
+      await Promise.allSettled(calls);
     }
-    await Promise.allSettled(calls);
   }
 
   /**
    * The names of files, when all batches have been gone over: one pass over the directories on the device. A file that
    * has none keeps its number for a name.
    */
-  async names(wanted: (inode: number) => boolean): Promise<FileNames> {
-    const { signal } = this.#options;
+  async names(wanted: (inode: number) => boolean, signal = this.#options.signal): Promise<FileNames> {
     const names = await findNames(this.#device, this.#target.dirFd, this.#tree(), wanted, { signal });
     return new FileNames(names);
   }
@@ -238,8 +265,13 @@ export class FileNames {
     this.#names = names;
   }
 
+  /** Below the filesystem's root. */
+  relativePath(inode: number): Buffer {
+    return this.#names.relativePath(inode) ?? nameless(inode);
+  }
+
   pathOf({ dirPath }: Target, inode: number): Buffer {
-    return join(dirPath, this.#names.relativePath(inode) ?? nameless(inode));
+    return join(dirPath, this.relativePath(inode));
   }
 
   /** The directory that a file is in. */

@@ -16,6 +16,8 @@ import { execa } from 'execa';
 import { expect, onTestFinished, test } from 'vitest';
 import { defragment, type DefragEvent } from '../../lib/index.ts';
 import { fragmentFile } from '../../lib/move/fragment.ts';
+import { fallocate } from '../../lib/kernel/allocate.ts';
+import { cachestat } from '../../lib/kernel/cache.ts';
 import { blocks, bytes } from '../../lib/layout/units.ts';
 import { closeFd, O, openAt, AT_FDCWD } from '../../lib/kernel/handle.ts';
 import { filefrag, MiB, scaled } from '../support/lab.ts';
@@ -94,6 +96,25 @@ test('who opens a file while it is moved waits only shortly, also when nobody as
   expect(stdout).toBe(before);
   const rest = await collect(run);
   expect(rest.at(-1)).toMatchObject({ type: 'summary', failed: 0, defragmented: 1, fragmentsAfter: 1 });
+});
+
+test('--exclusive: who opens a file ends its move, and nothing more of it is read', async () => {
+  const l = await useLab({ size: 2048 * MiB });
+  const size = 768 * MiB;
+  await fallocate(await l.create('file'), 0, bytes(0), bytes(size));
+  await l.fragment('file', 16);
+  await l.remount();
+  const run = defragment([l.path('file')], { exclusive: true });
+  for (let step = await run.next(); !step.done && step.value.type !== 'progress';) step = await run.next();
+  const opener = l.open('file', O.RDONLY);
+  const rest = await collect(run);
+  const fd = await opener;
+  expect(rest.some((event) => event.type === 'defragmented' && event.incomplete === 'open-elsewhere')).toBe(
+    true,
+  );
+  const last = await cachestat(fd, bytes(size / 2), bytes(size / 2));
+  // Linux 6.1 does not tell.
+  if (last !== undefined) expect(last.cached).toBe(0);
 });
 
 test('a program can be executed while it is moved', async () => {

@@ -1,9 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { chmod, link, mkdir, symlink, truncate, writeFile } from 'node:fs/promises';
+import { chmod, link, mkdir, mkdtemp, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { execa } from 'execa';
 import { describe, expect, test } from 'vitest';
 import { fallocate } from '../../lib/kernel/allocate.ts';
-import { O, setInodeFlags, INODE_FLAG, inodeFlags } from '../../lib/kernel/handle.ts';
+import { closeFd, O, setInodeFlags, INODE_FLAG, inodeFlags } from '../../lib/kernel/handle.ts';
+import { inspectHandles } from '../../lib/kernel/inspect.ts';
 import {
   bytes,
   check,
@@ -16,6 +19,8 @@ import {
   type PlanEvent,
 } from '../../lib/index.ts';
 import type { CheckOptions } from '../../lib/scan/check.ts';
+import { openForMove, Scanner } from '../../lib/scan/scan.ts';
+import { openTarget } from '../../lib/scan/targets.ts';
 import { filefrag, identify, MiB, scaled, type Lab } from '../support/lab.ts';
 import { useLab } from '../support/use.ts';
 
@@ -124,6 +129,10 @@ test('names, sizes and other targets decide as in a walk', async () => {
       count: (once.at(-1) as CheckSummary).files,
     });
   }
+  const twice = (await all(check([l.mountPoint, l.mountPoint]))).at(-1) as CheckSummary;
+  const { 'hard-link': again, ...skipped } = twice.skipped;
+  expect(again).toBe(twice.files);
+  expect(skipped).toEqual((once.at(-1) as CheckSummary).skipped);
   await execa('chattr', ['-i', l.path('fixed')]);
 });
 
@@ -174,6 +183,35 @@ test('who may not open files by number walks, and is told so', async () => {
     walkReason: expect.stringMatching(/CAP_DAC_READ_SEARCH/) as string,
   });
   expect(rest.at(-1)).toMatchObject({ files: 1, fragmentedFiles: 1 });
+});
+
+test('a number of generation 0 stands for no other file that has it now', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'ext4-defrag-files-'));
+  await writeFile(join(folder, 'old'), randomBytes(64 * 1024));
+  const l = await useLab({ mkfs: ['-d', folder] }).finally(() => rm(folder, { recursive: true }));
+  await writeFile(l.path('new'), randomBytes(64 * 1024));
+  await execa('sync', ['-f', l.mountPoint]);
+  const target = await openTarget(Buffer.from(l.mountPoint));
+  try {
+    const [old, young] = await Promise.all(
+      ['old', 'new'].map(async (name) => (await stat(l.path(name))).ino),
+    );
+    const zero = new Uint32Array([0, 0]);
+    const found = await inspectHandles(target.dirFd, new Uint32Array([old, young]), zero, l.blockSize);
+    expect(found).toMatchObject([
+      { kind: 'inode', inode: old },
+      { kind: 'error', error: { code: 'ESTALE' } },
+    ]);
+    const scanner = new Scanner({}, false);
+    const file = await scanner.byHandle(target, old, 0, found[0]);
+    if (file.kind !== 'file') throw new Error(`no file but ${file.kind}`);
+    const opened = await openForMove(file);
+    expect(opened).toMatchObject({ size: 64 * 1024 });
+    if (typeof opened !== 'string') await closeFd(opened.fd);
+    expect(await openForMove({ ...file, inode: young })).toBe('vanished');
+  } finally {
+    await closeFd(target.dirFd);
+  }
 });
 
 describe('defragmenting a whole filesystem', () => {
@@ -244,5 +282,9 @@ describe('defragmenting a whole filesystem', () => {
     expect(summary.skipped.interrupted ?? 0).toBeGreaterThan(0);
     const named = events.filter((event) => event.type === 'defragmented');
     expect(named).toHaveLength(summary.defragmented);
+    // Every file that was found became something, and every fragment is counted.
+    const left = Object.values(summary.skipped).reduce((total, count) => total + count, 0);
+    expect(summary.defragmented + left).toBe(summary.files);
+    expect(summary.fragmentsBefore).toBe(8 * summary.files);
   });
 });

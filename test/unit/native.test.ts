@@ -22,6 +22,7 @@ test('structures and request numbers are the kernel’s', () => {
     'move_extent.moved_len': 32,
     FS_IOC_GETFLAGS: 0x80086601,
     FS_IOC_SETFLAGS: 0x40086602,
+    FS_IOC_GETVERSION: 0x80087601,
     // include/uapi/linux/ext4.h of 6.18
     EXT4_IOC_GET_TUNE_SB_PARAM: 0x80e8662d,
     ext4_tune_sb_params: 232,

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { WorstFirst } from '../../lib/plan/worstFirst.ts';
 
-const file = (inode: number, bytes = 1) => ({ inode, generation: 0, bytes });
+const file = (inode: number, bytes = 1) => ({ inode, generation: 0, bytes, fragments: 2 });
 
 test('what gains most comes first, whatever comes between', () => {
   fc.assert(
