@@ -102,7 +102,7 @@ test('--exclusive: who opens a file ends its move, and nothing more of it is rea
   const l = await useLab({ size: 2048 * MiB });
   const size = 768 * MiB;
   await fallocate(await l.create('file'), 0, bytes(0), bytes(size));
-  await l.fragment('file', 16);
+  await l.fragment('file', 128);
   await l.remount();
   const run = defragment([l.path('file')], { exclusive: true });
   for (let step = await run.next(); !step.done && step.value.type !== 'progress';) step = await run.next();
