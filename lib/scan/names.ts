@@ -1,7 +1,7 @@
 import type { DirectoryColumns } from '../ext4/directories.ts';
 import { grown } from '../ext4/files.ts';
 import type { Ext4Device } from './device.ts';
-import { visitDirectories } from './entries.ts';
+import { visitDirectories, type EntryVisitor } from './entries.ts';
 import type { Matcher } from './exclude.ts';
 import { InodeSet } from './inodeSet.ts';
 
@@ -9,6 +9,8 @@ export { InodeSet } from './inodeSet.ts';
 
 export interface NameOptions {
   readonly signal?: AbortSignal | undefined;
+  /** Names that files shall not be called by, nor those below such directories; judges paths from the root on. */
+  readonly excluded?: Matcher | undefined;
 }
 
 const ROOT_INODE = 2;
@@ -131,21 +133,31 @@ export async function findNames(
   mountFd: number,
   directories: DirectoryColumns,
   wanted: (inode: number) => boolean,
-  { signal }: NameOptions = {},
+  { signal, excluded }: NameOptions = {},
 ): Promise<Names> {
-  const isDirectory = directorySet(directories, device.superblock.inodesCount);
+  const { inodesCount } = device.superblock;
+  const isDirectory = directorySet(directories, inodesCount);
   const names = new Names();
-  const remember = (directory: number, inode: number, bytes: Buffer, nameAt: number, nameLength: number) => {
-    if (isDirectory.has(inode) || wanted(inode)) names.add(directory, inode, bytes, nameAt, nameLength);
+  const all = excluded === undefined;
+  const remember: EntryVisitor = (directory, inode, bytes, nameAt, nameLength) => {
+    if (isDirectory.has(inode) || (all && wanted(inode)))
+      names.add(directory, inode, bytes, nameAt, nameLength);
   };
   await visitDirectories(device, mountFd, directories, remember, signal);
+  if (all) return names;
+  const leftOut = alsoLostAndFound(excluded);
+  const included = includedDirectories(names, directories, leftOut, inodesCount);
+  const visit = onlyIncluded(names, included, isDirectory, leftOut, (directory, inode, bytes, at, length) => {
+    if (wanted(inode)) names.add(directory, inode, bytes, at, length);
+  });
+  await visitDirectories(device, mountFd, directories, visit, signal);
   return names;
 }
 
 /**
  * The inodes, directories among them, with a name that is not excluded and in no directory that is: the ones a walk
- * would meet. What lies in lost+found is excluded in any case. One whose path cannot be told is not included. Ends early
- * and quietly when the signal is aborted, with the inodes found so far.
+ * would meet. What lies in lost+found is excluded in any case. One whose path cannot be told is not included. Ends early and quietly when the signal is aborted, with the
+ * inodes found so far.
  *
  * @param excluded judges paths from the filesystem's root on
  * @param inodesCount of the filesystem
@@ -157,27 +169,44 @@ export async function includedInodes(
   directories: DirectoryColumns,
   excluded: Matcher,
   inodesCount: number,
-  options: NameOptions = {},
+  { signal }: Pick<NameOptions, 'signal'> = {},
 ): Promise<InodeSet> {
-  const leftOut: Matcher = (path) => path.equals(LOST_AND_FOUND) || excluded(path);
-  const tree = await findNames(device, mountFd, directories, () => false, options);
+  const tree = await findNames(device, mountFd, directories, () => false, { signal });
+  const leftOut = alsoLostAndFound(excluded);
   const included = includedDirectories(tree, directories, leftOut, inodesCount);
   const isDirectory = directorySet(directories, inodesCount);
+  const visit = onlyIncluded(tree, included, isDirectory, leftOut, (_, inode) => included.add(inode));
+  await visitDirectories(device, mountFd, directories, visit, signal);
+  return included;
+}
+
+/** What lies in lost+found belongs to e2fsck, whatever else is excluded. */
+const alsoLostAndFound =
+  (excluded: Matcher): Matcher =>
+  (path) =>
+    path.equals(LOST_AND_FOUND) || excluded(path);
+
+/** A visitor that passes on the names of files that are not excluded. */
+function onlyIncluded(
+  tree: Names,
+  included: InodeSet,
+  isDirectory: InodeSet,
+  excluded: Matcher,
+  visit: EntryVisitor,
+): EntryVisitor {
   // Most names of a directory come one after the other.
   let last = 0;
   let prefix: Buffer | undefined;
-  const judge = (directory: number, inode: number, bytes: Buffer, nameAt: number, nameLength: number) => {
-    if (isDirectory.has(inode) || included.has(inode)) return;
+  return (directory, inode, bytes, nameAt, nameLength) => {
+    if (isDirectory.has(inode)) return;
     if (directory !== last) {
       last = directory;
       prefix = included.has(directory) ? prefixOf(tree, directory) : undefined;
     }
     if (prefix === undefined) return;
     const path = Buffer.concat([prefix, bytes.subarray(nameAt, nameAt + nameLength)]);
-    if (!leftOut(path)) included.add(inode);
+    if (!excluded(path)) visit(directory, inode, bytes, nameAt, nameLength);
   };
-  await visitDirectories(device, mountFd, directories, judge, options.signal);
-  return included;
 }
 
 const LOST_AND_FOUND = Buffer.from('lost+found');

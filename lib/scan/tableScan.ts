@@ -54,6 +54,8 @@ export class TableScan {
   readonly #scanner: Scanner;
   readonly #options: ScanOptions;
   #directories: DirectoryColumns | undefined;
+  /** Whether files are told apart by name. */
+  #byName = false;
 
   private constructor(target: Target, device: Ext4Device, scanner: Scanner, options: ScanOptions) {
     this.#target = target;
@@ -108,7 +110,8 @@ export class TableScan {
 
   /** Goes over the tables. Ends early and quietly when the signal is aborted. */
   async *batches(signal = this.#options.signal): AsyncGenerator<TableBatch, void, void> {
-    const included = (await this.#judgesNames()) ? await this.#findIncluded(signal) : undefined;
+    this.#byName = await this.#judgesNames();
+    const included = this.#byName ? await this.#findIncluded(signal) : undefined;
     // Where files are told apart by name, and where they were met before, it is not known which these are.
     const first = this.#scanner.claim(this.#target.filesystem.id, NO_INODE, 2) && included === undefined;
     const directories = included === undefined;
@@ -248,7 +251,9 @@ export class TableScan {
    * has none keeps its number for a name.
    */
   async names(wanted: (inode: number) => boolean, signal = this.#options.signal): Promise<FileNames> {
-    const names = await findNames(this.#device, this.#target.dirFd, this.#tree(), wanted, { signal });
+    const excluded = this.#byName ? excludeMatcher(this.#options.exclude ?? []) : undefined;
+    const options = { signal, excluded };
+    const names = await findNames(this.#device, this.#target.dirFd, this.#tree(), wanted, options);
     return new FileNames(names);
   }
 

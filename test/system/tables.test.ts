@@ -111,6 +111,9 @@ test('names, sizes and other targets decide as in a walk', async () => {
     { exclude: ['*.log'] },
     { exclude: ['a/deep', 'plain'] },
     { exclude: ['a'] },
+    // One of two names.
+    { exclude: ['linked'] },
+    { exclude: ['second name'] },
     { minSize: bytes(20000) },
     { maxSize: bytes(20000) },
   ]) {
