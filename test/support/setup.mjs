@@ -5,17 +5,34 @@
 //   node test/support/setup.mjs [--for demo|vm|test]
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
+/** Node's headers, where they came with it: node-gyp would download them. */
+const prefix = dirname(dirname(realpathSync(process.execPath)));
+const headers = existsSync(join(prefix, 'include', 'node', 'node_version.h'))
+  ? { npm_config_nodedir: prefix }
+  : {};
 const say = (text) => console.error(`setup: ${text}`);
 
 function run(command, args, env = {}) {
   try {
     // What a set-up step prints is not a result: it goes to stderr.
-    execFileSync(command, args, { cwd: root, stdio: ['ignore', 2, 2], env: { ...process.env, ...env } });
+    execFileSync(command, args, {
+      cwd: root,
+      stdio: ['ignore', 2, 2],
+      env: { ...headers, ...process.env, ...env },
+    });
   } catch (error) {
     say(`"${[command, ...args].join(' ')}" failed (${error.status ?? error.code}); its output is above`);
     process.exit(1);
