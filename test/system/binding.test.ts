@@ -193,6 +193,7 @@ describe('EXT4_IOC_MOVE_EXT', () => {
     { what: 'bigalloc', lab: { mkfs: ['-O', 'bigalloc', '-C', '16384'] } },
     { what: 'data=journal', lab: { mount: 'data=journal' } },
     { what: 'no extents', lab: { mkfs: ['-O', '^extents,^64bit'] } },
+    { what: 'encrypted', lab: { mkfs: ['-O', 'encrypt'], mount: 'test_dummy_encryption' } },
   ])('EOPNOTSUPP: $what', async ({ lab }) => {
     const l = await useLab(lab);
     for (const name of ['orig', 'donor']) await writeFile(l.path(name), randomBytes(BLOCKS * l.blockSize));

@@ -217,6 +217,21 @@ test('a number of generation 0 stands for no other file that has it now', async 
   }
 });
 
+test('encrypted files are left alone, and named', async () => {
+  const l = await useLab({ mkfs: ['-O', 'encrypt'], mount: 'test_dummy_encryption' });
+  // A hole makes two fragments: the kernel does not exchange encrypted blocks.
+  const fd = await l.create('secret');
+  for (const at of [0, 5, 17]) await fallocate(fd, 0, bytes(at * 65536), bytes(4096));
+  await execa('sync', ['-f', l.mountPoint]);
+  for (const everyFile of [false, true]) {
+    const events = await all(plan([l.mountPoint], { full: true, everyFile }));
+    expect(events).toContainEqual(
+      expect.objectContaining({ type: 'skip', path: l.path('secret'), reason: 'encrypted' }),
+    );
+    expect(events.at(-1)).toMatchObject({ filesToMove: 0, failed: 0 });
+  }
+});
+
 describe('defragmenting a whole filesystem', () => {
   test('goes by what is gained for each byte, leaves nothing else touched, and names every file', async () => {
     const l = await useLab();
