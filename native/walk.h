@@ -76,7 +76,7 @@ struct Inspection {
 void InspectNames(const Names& names, uint64_t flags, uint64_t resolve, bool stat_first, uint64_t max_extents,
                   Inspection& out);
 
-/// The same of inodes by number and generation; `mount_fd` is any descriptor of the filesystem.
+/// The same of inodes by number and generation, where 0 fits only 0; `mount_fd` is any descriptor of the filesystem.
 void InspectHandles(int mount_fd, const std::vector<uint32_t>& inodes, const std::vector<uint32_t>& generations,
                     int flags, uint64_t max_extents, Inspection& out);
 

@@ -123,7 +123,7 @@ const NUL = Buffer.from([0]);
  * element for each. Needs CAP_DAC_READ_SEARCH.
  *
  * @param mountFd any open file or directory of the filesystem, not with O_PATH
- * @param generations 0 fits every generation; another than the inode's is ESTALE, as is an inode without a name
+ * @param generations another than the inode's is ESTALE, 0 too, as is an inode without a name
  */
 export function inspectHandles(
   mountFd: number,
