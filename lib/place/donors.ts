@@ -39,6 +39,13 @@ export class DonorStock {
     for (const runs of this.#donors.values()) yield* runs;
   }
 
+  /** Blocks of the longest run. */
+  get longestRun(): number {
+    let longest = 0;
+    for (const { length } of this.runs()) longest = Math.max(longest, length);
+    return longest;
+  }
+
   /**
    * Allocates one more donor.
    *

@@ -1,5 +1,6 @@
+import { idealFragments } from '../layout/fragments.ts';
 import { fragmentsAfter, type FilePlan } from '../plan/plan.ts';
-import { blocks } from '../layout/units.ts';
+import { blocks, type Blocks } from '../layout/units.ts';
 import type { Reason } from '../scan/reasons.ts';
 import { assign, demand, RunPool, type Segment } from './assign.ts';
 import type { DonorStock } from './donors.ts';
@@ -24,33 +25,47 @@ export async function place(
 ): Promise<Placement[]> {
   const needs = plans.flatMap((plan) => plan.ranges.map((range) => demand(plan, range, blocksPerPage)));
   const all = blocks(needs.reduce((sum, need) => sum + need, 0));
+  const least = leastRun(plans);
   let proposal: Proposal | undefined;
-  let spaceLeft = true;
-  const improve = async (allocate: () => Promise<boolean>) => {
-    if (!spaceLeft || proposal?.perfect) return;
-    spaceLeft = await allocate();
-    if (spaceLeft) proposal = propose(plans, stock, blocksPerPage);
-  };
-
-  await improve(() => stock.add(all, false));
-  await improve(() => stock.add(all, true));
+  let allocated = false;
+  const isDone = () => proposal?.perfect === true;
+  for (const rounded of [false, true]) {
+    if (isDone() || !(await stock.add(all, rounded))) break;
+    allocated = true;
+    // Where every run is too short there is no need to look closer before the next step.
+    if (stock.longestRun >= least) proposal = propose(plans, stock, blocksPerPage);
+  }
+  if (allocated) proposal ??= propose(plans, stock, blocksPerPage);
   // That there is no room for one large donor says nothing about the smaller ones.
-  spaceLeft = true;
-  for (let round = 0; round < ROUNDS_OF_OWN_DONORS; round++) {
-    await improve(async () => {
-      const broken = proposal?.broken ?? plans;
-      const ranges = broken.flatMap((plan) => plan.ranges.map((range) => demand(plan, range, blocksPerPage)));
-      for (const need of ranges.sort((a, b) => b - a).slice(0, MOST_OWN_DONORS)) {
-        if (!(await stock.add(need, true)) && !(await stock.add(need, false))) return false;
-      }
-      return true;
-    });
+  for (let round = 0; round < ROUNDS_OF_OWN_DONORS && !isDone(); round++) {
+    const broken = proposal?.broken ?? plans;
+    const ranges = broken.flatMap((plan) => plan.ranges.map((range) => demand(plan, range, blocksPerPage)));
+    if (!(await addOwn(ranges, stock))) break;
+    proposal = propose(plans, stock, blocksPerPage);
   }
   if (proposal === undefined) return plans.map(() => 'no-space');
   await stock.keepOnly(
     new Set(proposal.placements.flatMap((p) => (typeof p === 'string' ? [] : p.map((s) => s.donorFd)))),
   );
   return proposal.placements;
+}
+
+/** Blocks that the longest run must have at least, or some range comes out in more pieces than it has to. */
+function leastRun(plans: readonly FilePlan[]): number {
+  let least = 0;
+  for (const { ranges, longestRun } of plans) {
+    for (const range of ranges)
+      least = Math.max(least, range.blocks / idealFragments(range.blocks, longestRun));
+  }
+  return least;
+}
+
+/** A donor for each of the largest ranges. @returns false when there is no room for all of them */
+async function addOwn(needs: Blocks[], stock: DonorStock): Promise<boolean> {
+  for (const need of needs.sort((a, b) => b - a).slice(0, MOST_OWN_DONORS)) {
+    if (!(await stock.add(need, true)) && !(await stock.add(need, false))) return false;
+  }
+  return true;
 }
 
 interface Proposal {
