@@ -1,5 +1,5 @@
-// One function per system call: plain types in, a value or -errno out. No JavaScript and no policy here. (What many
-// files need one after the other is in walk.h.)
+// One function per system call: plain types in, a value or -errno out. No JavaScript and no policy here.
+// (What many files need one after the other is in walk.h.)
 #pragma once
 
 #include <cstddef>
@@ -23,7 +23,8 @@ struct MoveExtent {
 };
 
 int64_t OpenAt2(int dir_fd, const char* path, uint64_t flags, uint64_t mode, uint64_t resolve);
-/// Opens by inode number and generation, where generation 0 fits any; `mount_fd` is any descriptor of the filesystem.
+/// Opens by inode number and generation, where generation 0 fits any; `mount_fd` is any descriptor of the
+/// filesystem.
 int64_t OpenByHandle(int mount_fd, uint32_t inode, uint32_t generation, int flags);
 int64_t GetDents(int fd, std::vector<uint8_t>& out, size_t capacity);
 /// Appends the extents to `out` and answers how many there were.

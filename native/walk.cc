@@ -206,8 +206,9 @@ void InspectNames(const Names& names, uint64_t flags, uint64_t resolve, bool sta
   Inspect(names.Count(), open, max_extents, out);
 }
 
-void InspectHandles(int mount_fd, const std::vector<uint32_t>& inodes, const std::vector<uint32_t>& generations,
-                    int flags, uint64_t max_extents, Inspection& out) {
+void InspectHandles(int mount_fd, const std::vector<uint32_t>& inodes,
+                    const std::vector<uint32_t>& generations, int flags, uint64_t max_extents,
+                    Inspection& out) {
   const auto open = [&](size_t i, uint32_t* record) {
     int64_t fd = OpenByHandle(mount_fd, inodes[i], generations[i], flags);
     // The kernel takes generation 0 for any, but mke2fs -d gives it to every inode.
