@@ -155,6 +155,30 @@ int Opened(int64_t fd, InspectionCall call, uint32_t* record) {
   return static_cast<int>(fd);
 }
 
+/// The kernel takes generation 0 for any, but mke2fs -d gives it to every inode: what is opened must have it, and
+/// be a file.
+int OpenGeneration0(int mount_fd, uint32_t inode, int flags, uint32_t* record) {
+  const int64_t path_fd = OpenByHandle(mount_fd, inode, 0, O_PATH);
+  if (path_fd < 0) return Opened(path_fd, kOpenByHandle, record);
+  struct stat info;
+  int64_t fd = -1;
+  if (fstat(static_cast<int>(path_fd), &info) < 0) {
+    Fail(record, kStat, -errno);
+  } else if (!S_ISREG(info.st_mode)) {
+    FillIn(info, record);
+  } else {
+    const std::string path = "/proc/self/fd/" + std::to_string(path_fd);
+    fd = Result(open(path.c_str(), (flags & ~O_NOFOLLOW) | O_CLOEXEC));
+    if (fd >= 0 && GetVersion(static_cast<int>(fd)) > 0) {
+      close(static_cast<int>(fd));
+      fd = -ESTALE;
+    }
+    if (fd < 0) Fail(record, kOpenByHandle, fd);
+  }
+  close(static_cast<int>(path_fd));
+  return static_cast<int>(fd);
+}
+
 }  // namespace
 
 void ReadDirectories(const Names& names, uint64_t flags, uint64_t resolve, size_t capacity, int device_fd,
@@ -210,13 +234,8 @@ void InspectHandles(int mount_fd, const std::vector<uint32_t>& inodes,
                     const std::vector<uint32_t>& generations, int flags, uint64_t max_extents,
                     Inspection& out) {
   const auto open = [&](size_t i, uint32_t* record) {
-    int64_t fd = OpenByHandle(mount_fd, inodes[i], generations[i], flags);
-    // The kernel takes generation 0 for any, but mke2fs -d gives it to every inode.
-    if (fd >= 0 && generations[i] == 0 && GetVersion(static_cast<int>(fd)) > 0) {
-      close(static_cast<int>(fd));
-      fd = -ESTALE;
-    }
-    return Opened(fd, kOpenByHandle, record);
+    if (generations[i] == 0) return OpenGeneration0(mount_fd, inodes[i], flags, record);
+    return Opened(OpenByHandle(mount_fd, inodes[i], generations[i], flags), kOpenByHandle, record);
   };
   Inspect(inodes.size(), open, max_extents, out);
 }

@@ -9,6 +9,7 @@ const UNKNOWN_TO_LIBUV: ReadonlyMap<number, readonly [name: string, message: str
   [116, ['ESTALE', 'stale file handle']],
   [117, ['EUCLEAN', 'structure needs cleaning']],
   [122, ['EDQUOT', 'disk quota exceeded']],
+  [126, ['ENOKEY', 'required key not available']],
 ]);
 
 /** An error of a system call in Node's shape: `errno` is negative, `code` its name. */

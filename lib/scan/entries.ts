@@ -135,10 +135,10 @@ function* directoryReads(
 
 /**
  * What a directory answers that cannot be read, as opposed to a system that cannot read: it is gone or is something
- * else by now (ESTALE and the like), it is another's, or it is damaged (EUCLEAN, EBADMSG; fs/ext4/ext4.h). Such a one
- * costs its own names and no other's.
+ * else by now (ESTALE and the like), it is another's, or it is damaged (EUCLEAN, EBADMSG; fs/ext4/ext4.h; EIO for a name
+ * that cannot be; fs/readdir.c). Such a one costs its own names and no other's.
  */
-const UNREADABLE = new Set(['ESTALE', 'ENOENT', 'ENOTDIR', 'EACCES', 'EPERM', 'EUCLEAN', 'EBADMSG']);
+const UNREADABLE = new Set(['ESTALE', 'ENOENT', 'ENOTDIR', 'EACCES', 'EPERM', 'EUCLEAN', 'EBADMSG', 'EIO']);
 
 async function visitOpened(
   mountFd: number,

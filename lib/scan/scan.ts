@@ -19,6 +19,7 @@ import { CONFINED } from './confined.ts';
 import { immovable, outsideLimits, withoutLayout, type SizeLimits } from './eligibility.ts';
 import { excludeMatcher, type Matcher } from './exclude.ts';
 import type { Filesystem } from './filesystem.ts';
+import { SparseInodeSet } from './inodeSet.ts';
 import { deviceName } from './mounts.ts';
 import type { Reason } from './reasons.ts';
 import { join, type Target } from './targets.ts';
@@ -74,7 +75,7 @@ export class Scanner {
   readonly #options: ScanOptions;
   readonly #overlapping: boolean;
   /** Inodes seen, by filesystem. */
-  readonly #seen = new Map<string, Set<number>>();
+  readonly #seen = new Map<string, SparseInodeSet>();
   readonly #swapFiles: Promise<SwapFiles>;
 
   /** @param overlapping whether targets may share files; with one target only hard links need to be remembered */
@@ -171,10 +172,8 @@ export class Scanner {
   claim(filesystem: string, inode: number, links: number): boolean {
     if (links === 1 && !this.#overlapping) return true;
     let seen = this.#seen.get(filesystem);
-    if (seen === undefined) this.#seen.set(filesystem, (seen = new Set()));
-    if (seen.has(inode)) return false;
-    seen.add(inode);
-    return true;
+    if (seen === undefined) this.#seen.set(filesystem, (seen = new SparseInodeSet()));
+    return seen.add(inode);
   }
 }
 
@@ -274,6 +273,8 @@ export function reasonOf(error: unknown): Reason | undefined {
       return 'running';
     case 'EAGAIN':
       return 'open-elsewhere';
+    case 'ENOKEY':
+      return 'encrypted';
     case 'EROFS':
       return 'read-only';
     case 'ENXIO':

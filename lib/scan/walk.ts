@@ -13,6 +13,7 @@ import {
 import { bytes, type Bytes } from '../layout/units.ts';
 import { Anchor, Anchors } from './anchors.ts';
 import { CONFINED } from './confined.ts';
+import { SparseInodeSet } from './inodeSet.ts';
 import type { Reason } from './reasons.ts';
 
 /**
@@ -97,7 +98,10 @@ interface Inspection {
   readonly files: readonly File[];
   readonly list: NameList;
   readonly opened: Opened;
-  readonly answer: Promise<Inspected[]>;
+  /** Whether it still has to be found out which are files: where the directory does not tell. */
+  readonly statFirst: boolean;
+  /** Undefined until it is asked for. */
+  answer: Promise<Inspected[]> | undefined;
 }
 
 /** Where a walk begins. */
@@ -143,6 +147,8 @@ class Walk {
   readonly #pending: Directory[] = [new Directory('')];
   readonly #readings: Promise<Reading>[] = [];
   readonly #inspections: Inspection[] = [];
+  /** Directories by inode number. */
+  readonly #met = new SparseInodeSet();
   /** The device had to be asked for the directories last read. */
   #cold = true;
   /** Descriptors being closed. */
@@ -167,12 +173,13 @@ class Walk {
       const count = Math.min(Math.ceil(this.#pending.length / READS), DIRECTORIES_A_READ);
       this.#readings.push(this.#read(this.#pending.splice(-count).reverse()));
     }
+    this.#startInspections();
     const inspection = this.#inspections.at(0);
     if (
       inspection !== undefined &&
       (this.#readings.length === 0 || this.#inspections.length >= INSPECTIONS)
     ) {
-      const inspected = await inspection.answer;
+      const inspected = (await inspection.answer) ?? [];
       this.#inspections.shift();
       return this.#inspected(inspection, inspected);
     }
@@ -185,15 +192,16 @@ class Walk {
 
   /** Waits for what is under way, and closes everything. */
   async close(): Promise<void> {
+    // The files of a directory that is read in parts are looked at through the descriptor that its next reading answers.
+    const inspections = this.#inspections.splice(0);
+    await Promise.allSettled(inspections.flatMap(({ answer }) => answer ?? []));
+    for (const { opened } of inspections) this.#close(opened.fds.splice(0));
     const readings = await Promise.allSettled(this.#readings.splice(0));
     for (const reading of readings) {
       if (reading.status === 'fulfilled') {
         this.#close(reading.value.listing.directories.flatMap(({ fd }) => fd ?? []));
       }
     }
-    const inspections = this.#inspections.splice(0);
-    await Promise.allSettled(inspections.map(({ answer }) => answer));
-    for (const { opened } of inspections) this.#close(opened.fds.splice(0));
     this.#close(this.#pending.splice(0).flatMap(({ fd }) => fd ?? []));
     await Promise.all(this.#closing);
     await this.#anchors.close();
@@ -259,9 +267,11 @@ class Walk {
         const reason = this.#judge(relative, kind);
         if (reason !== undefined) aside.push({ relative, found: reason });
         // A copy of the name, since a part of `text` would keep all of it.
-        else if (kind === DT.DIRECTORY)
-          below.push(directory.child(names.toString('latin1', offset, offset + length)));
-        else {
+        else if (kind === DT.DIRECTORY) {
+          // One that was met before has moved meanwhile, or the filesystem is damaged and gives it two names.
+          if (!this.#met.add(entries[at])) aside.push({ relative, found: 'hard-link' });
+          else below.push(directory.child(names.toString('latin1', offset, offset + length)));
+        } else {
           files.push({ relative, directory, kind }, fd as number, offset);
           if (files.count === NAMES_AN_INSPECTION) {
             this.#inspect(files.files, files.list(names), opened);
@@ -277,17 +287,30 @@ class Walk {
       } else if (fd !== undefined) opened.fds.push(fd);
     }
     if (files.count > 0) this.#inspect(files.files, files.list(names), opened);
-    if (opened.users === 0) this.#close(opened.fds);
+    if (opened.users === 0) {
+      // Nothing of this reading needs them, but files of an earlier part of a directory may still be waiting.
+      const last = this.#inspections.at(-1);
+      if (last === undefined) this.#close(opened.fds);
+      else last.opened.fds.push(...opened.fds);
+    }
     for (const directory of below.reverse()) this.#pending.push(directory);
     return aside;
   }
 
   #inspect(files: readonly File[], list: NameList, opened: Opened): void {
     opened.users++;
-    // Whether it is a file still has to be found out only where the directory does not tell.
-    const unknown = files.some(({ kind }) => kind !== DT.REGULAR);
-    const answer = inspectList(list, this.#blockSize, CONFINED, unknown);
-    this.#inspections.push({ files, list, opened, answer });
+    const statFirst = files.some(({ kind }) => kind !== DT.REGULAR);
+    this.#inspections.push({ files, list, opened, statFirst, answer: undefined });
+  }
+
+  /** Only so many at a time: each may bring very many extents, and a stop waits for all of them. */
+  #startInspections(): void {
+    for (const inspection of this.#inspections.slice(0, INSPECTIONS)) {
+      if (inspection.answer !== undefined) continue;
+      inspection.answer = inspectList(inspection.list, this.#blockSize, CONFINED, inspection.statFirst);
+      // It is awaited when its turn comes; a failure before that is not unhandled.
+      inspection.answer.catch(() => undefined);
+    }
   }
 
   /** Takes in what files are. */
@@ -307,6 +330,7 @@ class Walk {
         // Not every directory tells what its names are (mke2fs -O ^filetype).
         const reason = this.#judge(relative, DT.DIRECTORY);
         if (reason !== undefined) walked.push({ relative, found: reason });
+        else if (!this.#met.add(found.inode)) walked.push({ relative, found: 'hard-link' });
         else this.#pending.push(directory.child(relative.slice(relative.lastIndexOf('/') + 1)));
       } else walked.push({ relative, found });
     }

@@ -43,6 +43,7 @@ test.each([
   ['EUCLEAN', 117],
   ['EDQUOT', 122],
   ['ESTALE', 116],
+  ['ENOKEY', 126],
   ['EOPNOTSUPP', constants.errno.EOPNOTSUPP],
   ['ENODATA', constants.errno.ENODATA],
   ['ENOSPC', constants.errno.ENOSPC],

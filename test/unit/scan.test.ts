@@ -1,4 +1,6 @@
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { SparseInodeSet } from '../../lib/scan/inodeSet.ts';
 import { parseKernelVersion, refusal, type SafetyFacts } from '../../lib/ext4/safety.ts';
 import { COMPAT, RO_COMPAT } from '../../lib/ext4/superblock.ts';
 import { INODE_FLAG } from '../../lib/kernel/handle.ts';
@@ -151,4 +153,19 @@ test('paths are bytes: joined, and named with what UTF-8 lost', () => {
   expect(join(Buffer.from('/a'), name).toString('latin1')).toBe('/a/f\xffo');
   expect(named(Buffer.from('plain'))).toEqual({ path: 'plain' });
   expect(named(name)).toEqual({ path: 'f\ufffdo', pathBytes: name });
+});
+
+test('a set of inodes of unknown number answers what is new', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.nat({ max: 2 ** 32 - 1 }).chain((n) => fc.constantFrom(n, n % 7, 2 ** 31))),
+      (inodes) => {
+        const [set, model] = [new SparseInodeSet(), new Set<number>()];
+        for (const inode of inodes) {
+          expect(set.add(inode)).toBe(!model.has(inode));
+          model.add(inode);
+        }
+      },
+    ),
+  );
 });
