@@ -38,7 +38,8 @@ export class UnsupportedTarget extends Error {
   readonly code = 'EXT4_DEFRAG_UNSUPPORTED';
 }
 
-const readMounts = async (): Promise<Mount[]> => parseMounts(await readFile('/proc/self/mountinfo'));
+/** What this process sees mounted. */
+export const readMounts = async (): Promise<Mount[]> => parseMounts(await readFile('/proc/self/mountinfo'));
 
 /** The mount of a block device, by its major and minor number. */
 export async function findMount(device: bigint): Promise<Mount | undefined> {

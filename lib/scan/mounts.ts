@@ -47,6 +47,16 @@ export function mountOf(mounts: readonly Mount[], device: string): Mount | undef
   return candidates.find((mount) => mount.root.toString('latin1') === '/') ?? candidates[0];
 }
 
+/** What is mounted below a directory, as paths below it: a byte per character. */
+export function mountsBelow(mounts: readonly Mount[], directory: Buffer): ReadonlySet<string> {
+  const path = directory.toString('latin1');
+  const prefix = path.endsWith('/') ? path : `${path}/`;
+  const points = mounts.map(({ mountPoint }) => mountPoint.toString('latin1'));
+  return new Set(
+    points.filter((point) => point.startsWith(prefix)).map((point) => point.slice(prefix.length)),
+  );
+}
+
 /** glibc's gnu_dev_major and gnu_dev_minor (sys/sysmacros.h), as "major:minor". */
 export function deviceName(dev: bigint): string {
   const major = ((dev >> 8n) & 0xfffn) | ((dev >> 32n) & 0xffff_f000n);

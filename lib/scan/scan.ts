@@ -1,4 +1,4 @@
-import { readFile, stat } from 'node:fs/promises';
+import { readFile, readlink, stat } from 'node:fs/promises';
 import { errorCode, isSystemFailure } from '../kernel/errors.ts';
 import { fiemap, FIEMAP_FLAG_SYNC } from '../kernel/fiemap.ts';
 import {
@@ -18,9 +18,9 @@ import { bytes, type Bytes } from '../layout/units.ts';
 import { CONFINED } from './confined.ts';
 import { immovable, outsideLimits, withoutLayout, type SizeLimits } from './eligibility.ts';
 import { excludeMatcher, type Matcher } from './exclude.ts';
-import type { Filesystem } from './filesystem.ts';
 import { SparseInodeSet } from './inodeSet.ts';
-import { deviceName } from './mounts.ts';
+import { readMounts, type Filesystem } from './filesystem.ts';
+import { deviceName, mountsBelow } from './mounts.ts';
 import type { Reason } from './reasons.ts';
 import { join, type Target } from './targets.ts';
 import { walk, type Judge, type Walked } from './walk.ts';
@@ -105,10 +105,13 @@ export class Scanner {
       return;
     }
     const inRoot = (await statFd(dirFd)).ino === ROOT_INODE;
+    // Opening one is refused in any case, but on kernels of before 2025 that sets off an automount.
+    const path = await readlink(`/proc/self/fd/${dirFd}`, 'buffer');
+    const mounts = mountsBelow(await readMounts(), path);
     const deviceFd = await openDevice(filesystem);
     try {
       const root = { rootFd: dirFd, deviceFd, blockSize: filesystem.blockSize };
-      for await (const batch of walk(root, this.#judge(inRoot), this.#options.signal)) {
+      for await (const batch of walk(root, this.#judge(inRoot, mounts), this.#options.signal)) {
         for (const name of batch) yield item(name);
       }
     } finally {
@@ -116,10 +119,11 @@ export class Scanner {
     }
   }
 
-  #judge(inRoot: boolean): Judge {
+  #judge(inRoot: boolean, mounts: ReadonlySet<string>): Judge {
     return (relative, kind) => {
       if (inRoot && kind === DT.DIRECTORY && relative === 'lost+found') return 'lost-found';
       if (this.#excluded?.(Buffer.from(relative, 'latin1'))) return 'excluded';
+      if (mounts.has(relative)) return 'other-filesystem';
       if (kind === DT.DIRECTORY || kind === DT.REGULAR || kind === DT.UNKNOWN) return undefined;
       return 'not-regular';
     };

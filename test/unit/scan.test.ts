@@ -8,7 +8,7 @@ import { bytes } from '../../lib/layout/units.ts';
 import { named } from '../../lib/report/events.ts';
 import { immovable, outsideLimits, withoutLayout } from '../../lib/scan/eligibility.ts';
 import { excludeMatcher } from '../../lib/scan/exclude.ts';
-import { deviceName, mountOf, parseMounts } from '../../lib/scan/mounts.ts';
+import { deviceName, mountOf, mountsBelow, parseMounts } from '../../lib/scan/mounts.ts';
 import { join } from '../../lib/scan/targets.ts';
 
 describe('mountinfo', () => {
@@ -168,4 +168,13 @@ test('a set of inodes of unknown number answers what is new', () => {
       },
     ),
   );
+});
+
+test('mounts below a directory are paths below it', () => {
+  const line = (point: string) => `36 35 8:1 / ${point} rw - autofs systemd-1 rw`;
+  const mounts = parseMounts(
+    Buffer.from(['/', '/srv', '/srv/nas', '/srv/a\\040b/c', '/srvx'].map(line).join('\n')),
+  );
+  expect(mountsBelow(mounts, Buffer.from('/srv'))).toEqual(new Set(['nas', 'a b/c']));
+  expect(mountsBelow(mounts, Buffer.from('/'))).toEqual(new Set(['', 'srv', 'srv/nas', 'srv/a b/c', 'srvx']));
 });
