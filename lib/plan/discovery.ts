@@ -149,10 +149,11 @@ export class Discovery<E extends object> {
     for await (const { contiguous, confirmed, failed, done, total } of tables.batches(signal)) {
       if (this.#stopping.signal.aborted) return;
       tally.files += contiguous.count + confirmed.length;
-      for (let row = 0; row < contiguous.count; row++) {
-        tally.leave(contiguous.blocks[row] === 1 ? 'one-block' : 'already-contiguous', 1);
-        this.#context.count(1);
-      }
+      let oneBlock = 0;
+      for (let row = 0; row < contiguous.count; row++) if (contiguous.blocks[row] === 1) oneBlock++;
+      tally.leave('one-block', oneBlock);
+      tally.leave('already-contiguous', contiguous.count - oneBlock);
+      this.#context.count(contiguous.count);
       for (const file of confirmed) this.#weigh(file);
       for (const { path, error, inode } of failed) this.#tellLater(tally.fail(path, error), inode);
       this.#scanning = {

@@ -5,8 +5,6 @@ import { visitDirectories, type EntryVisitor } from './entries.ts';
 import type { Matcher } from './exclude.ts';
 import { InodeSet } from './inodeSet.ts';
 
-export { InodeSet } from './inodeSet.ts';
-
 export interface NameOptions {
   readonly signal?: AbortSignal | undefined;
   /** Names that files shall not be called by, nor those below such directories; judges paths from the root on. */

@@ -10,7 +10,8 @@ import { outsideLimits } from './eligibility.ts';
 import { excludeMatcher } from './exclude.ts';
 import { freeSpace, type FreeSpace } from './freeSpace.ts';
 import { scanInodeTables } from './inodeTables.ts';
-import { findNames, includedInodes, InodeSet, type Names } from './names.ts';
+import { InodeSet } from './inodeSet.ts';
+import { findNames, includedInodes, type Names } from './names.ts';
 import type { Reason } from './reasons.ts';
 import { nameless, type ScanItem, type ScannedFile, type Scanner, type ScanOptions } from './scan.ts';
 import { join, type Target } from './targets.ts';
@@ -53,6 +54,8 @@ export class TableScan {
   readonly #device: Ext4Device;
   readonly #scanner: Scanner;
   readonly #options: ScanOptions;
+  /** Why a file is left alone that is told apart by name. */
+  readonly #outside: Reason;
   #directories: DirectoryColumns | undefined;
   /** Whether files are told apart by name. */
   #byName = false;
@@ -62,6 +65,7 @@ export class TableScan {
     this.#device = device;
     this.#scanner = scanner;
     this.#options = options;
+    this.#outside = (options.exclude ?? []).length > 0 ? 'excluded' : 'lost-found';
   }
 
   /**
@@ -141,10 +145,9 @@ export class TableScan {
   /** Whether a file belongs to the target; if not, the reason is counted. */
   #counts(files: FileColumns, row: number, included: InodeSet | undefined): boolean {
     const inode = files.inode[row];
-    const outside = (this.#options.exclude ?? []).length > 0 ? 'excluded' : 'lost-found';
     const reason =
       included?.has(inode) === false
-        ? outside
+        ? this.#outside
         : (outsideLimits(bytes(files.size[row]), this.#options) ??
           (this.#scanner.claim(this.#target.filesystem.id, inode, 1) ? undefined : 'hard-link'));
     if (reason !== undefined) this.#skip(reason);
