@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <functional>
 #include <initializer_list>
+#include <iterator>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "syscalls.h"
 #include "walk.h"
@@ -26,21 +29,23 @@ using Operation = std::function<void(Output&)>;
 template <typename Output>
 using Convert = Napi::Value (*)(Napi::Env, Output&);
 
-template <typename Output>
-class Worker final : public Napi::AsyncWorker {
+/// A system call on its way: run on a worker thread, settled on the main one.
+class Call {
  public:
-  Worker(Napi::Env env, Operation<Output> operation, Convert<Output> convert)
-      : Napi::AsyncWorker(env),
-        deferred_(Napi::Promise::Deferred::New(env)),
-        operation_(std::move(operation)),
-        convert_(convert) {}
+  virtual ~Call() = default;
+  virtual void Run() = 0;
+  virtual void Settle(Napi::Env env) = 0;
+};
+
+template <typename Output>
+class CallFor final : public Call {
+ public:
+  CallFor(Napi::Env env, Operation<Output> operation, Convert<Output> convert)
+      : deferred_(Napi::Promise::Deferred::New(env)), operation_(std::move(operation)), convert_(convert) {}
 
   Napi::Promise Promise() const { return deferred_.Promise(); }
-
- protected:
-  void Execute() override { operation_(answer_); }
-  void OnOK() override { deferred_.Resolve(convert_(Env(), answer_)); }
-  void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
+  void Run() override { operation_(answer_); }
+  void Settle(Napi::Env env) override { deferred_.Resolve(convert_(env, answer_)); }
 
  private:
   Napi::Promise::Deferred deferred_;
@@ -49,12 +54,63 @@ class Worker final : public Napi::AsyncWorker {
   Output answer_;
 };
 
+using Calls = std::vector<std::unique_ptr<Call>>;
+
+/// One trip to a worker thread, with one call or several in their order.
+class Trip final : public Napi::AsyncWorker {
+ public:
+  Trip(Napi::Env env, Calls calls) : Napi::AsyncWorker(env), calls_(std::move(calls)) {}
+
+ protected:
+  void Execute() override {
+    for (const auto& call : calls_) call->Run();
+  }
+  void OnOK() override {
+    for (const auto& call : calls_) {
+      const Napi::HandleScope scope(Env());
+      call->Settle(Env());
+    }
+  }
+
+ private:
+  Calls calls_;
+};
+
+void Send(Napi::Env env, Calls calls) { (new Trip(env, std::move(calls)))->Queue(); }
+
+/// Calls that wait for others to travel with.
+struct Gathering {
+  bool open = false;
+  Calls calls;
+};
+
 template <typename Output>
 Napi::Value StartFor(const Napi::CallbackInfo& info, Convert<Output> convert, Operation<Output> operation) {
-  auto* worker = new Worker<Output>(info.Env(), std::move(operation), convert);
-  const Napi::Promise promise = worker->Promise();
-  worker->Queue();
+  auto call = std::make_unique<CallFor<Output>>(info.Env(), std::move(operation), convert);
+  const Napi::Promise promise = call->Promise();
+  auto* gathering = info.Env().GetInstanceData<Gathering>();
+  Calls alone;
+  (gathering->open ? gathering->calls : alone).push_back(std::move(call));
+  if (!alone.empty()) Send(info.Env(), std::move(alone));
   return promise;
+}
+
+/// Whether the calls from here on are gathered.
+void Gather(const Napi::CallbackInfo& info) {
+  info.Env().GetInstanceData<Gathering>()->open = info[0].ToBoolean().Value();
+}
+
+/// Sends what was gathered, so many calls a trip.
+void SendGathered(const Napi::CallbackInfo& info) {
+  auto* gathering = info.Env().GetInstanceData<Gathering>();
+  const auto most = static_cast<size_t>(std::max<int64_t>(1, info[0].ToNumber().Int64Value()));
+  Calls calls = std::move(gathering->calls);
+  gathering->calls.clear();
+  for (size_t from = 0; from < calls.size(); from += most) {
+    const auto first = calls.begin() + static_cast<ptrdiff_t>(from);
+    const auto last = first + static_cast<ptrdiff_t>(std::min(most, calls.size() - from));
+    Send(info.Env(), Calls(std::make_move_iterator(first), std::make_move_iterator(last)));
+  }
 }
 
 Napi::Value Start(const Napi::CallbackInfo& info, Convert<Answer> convert, Operation<Answer> operation) {
@@ -199,11 +255,24 @@ Napi::Value WordsOfDescriptor(const Napi::CallbackInfo& info) {
                [fd = Int(info, 0)](Answer& answer) { answer.result = Call(fd, answer.words); });
 }
 
-Napi::Value CacheStat(const Napi::CallbackInfo& info) {
-  return Start(info, ToWords,
-               [fd = Int(info, 0), offset = Word(info, 1), length = Word(info, 2)](Answer& answer) {
-                 answer.result = ext4::CacheStat(fd, offset, length, answer.words);
+Napi::Value MinCore(const Napi::CallbackInfo& info) {
+  return Start(info, ToBytes,
+               [fd = Int(info, 0), offset = Integer(info, 1), length = Word(info, 2)](Answer& answer) {
+                 answer.result = ext4::MinCore(fd, offset, length, answer.bytes);
                });
+}
+
+Napi::Value ReadThrough(const Napi::CallbackInfo& info) {
+  return Start(info, ToNumber,
+               [fd = Int(info, 0), offset = Integer(info, 1), length = Integer(info, 2)](Answer& answer) {
+                 answer.result = ext4::ReadThrough(fd, offset, length);
+               });
+}
+
+Napi::Value FilesystemUuid(const Napi::CallbackInfo& info) {
+  return Start(info, ToBytes, [fd = Int(info, 0)](Answer& answer) {
+    answer.result = ext4::FilesystemUuid(fd, answer.bytes);
+  });
 }
 
 /// A list of numbers as the typed array `Array`.
@@ -330,17 +399,26 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
       {"getVersion", OfDescriptor<ext4::GetVersion>},
       {"setFlags", WithInt<ext4::SetFlags>},
       {"statfs", WordsOfDescriptor<ext4::StatFs>},
-      {"cachestat", CacheStat},
+      {"mincore", MinCore},
+      {"readThrough", ReadThrough},
+      {"flock", WithInt<ext4::Flock>},
+      {"setIoPriority", WithInt<ext4::SetIoPriority>},
+      {"getIoPriority", OfDescriptor<ext4::GetIoPriority>},
+      {"filesystemUuid", FilesystemUuid},
       {"tuneSuperblock", WordsOfDescriptor<ext4::TuneSuperblock>},
       {"readDirectories", ReadDirectories},
       {"inspectNames", InspectNames},
       {"inspectHandles", InspectHandles},
       {"closeAll", CloseAll},
+      {"close", OfDescriptor<ext4::Close>},
       {"layout", Layout},
   };
+  env.SetInstanceData(new Gathering);
   for (const auto& [name, function] : functions) {
     exports.Set(name, Napi::Function::New(env, function, name));
   }
+  exports.Set("gather", Napi::Function::New(env, Gather, "gather"));
+  exports.Set("sendGathered", Napi::Function::New(env, SendGathered, "sendGathered"));
   return exports;
 }
 

@@ -3,8 +3,11 @@
 #include <fcntl.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
+#include <linux/ioprio.h>
 #include <linux/openat2.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -31,19 +34,14 @@ struct TuneSbParams {
 };
 constexpr unsigned long kGetTuneSbParam = _IOR('f', 45, TuneSbParams);
 
-// include/uapi/linux/mman.h of Linux 6.5; the number is the same on every architecture but alpha.
-constexpr long kCacheStat = 451;
-struct CacheStatRange {
-  uint64_t offset;
-  uint64_t length;
+// fs/ext4/ext4.h, struct fsuuid, with room for the one length there is.
+struct FsUuid {
+  uint32_t length;
+  uint32_t flags;
+  uint8_t uuid[16];
 };
-struct CacheStatResult {
-  uint64_t cached;
-  uint64_t dirty;
-  uint64_t writeback;
-  uint64_t evicted;
-  uint64_t recently_evicted;
-};
+// The request is encoded with the size of the header alone, whose array has no fixed length.
+constexpr unsigned long kGetFsUuid = _IOC(_IOC_READ, 'f', 44, offsetof(FsUuid, uuid));
 
 // struct file_handle of fcntl.h with the handle that ext4 makes: FILEID_INO32_GEN of linux/exportfs.h.
 constexpr int kInodeAndGeneration = 1;
@@ -182,11 +180,44 @@ int64_t StatFs(int fd, std::vector<uint64_t>& out) {
   return result;
 }
 
-int64_t CacheStat(int fd, uint64_t offset, uint64_t length, std::vector<uint64_t>& out) {
-  CacheStatRange range = {offset, length};
-  CacheStatResult answer = {};
-  const int64_t result = Result(syscall(kCacheStat, fd, &range, &answer, 0));
-  if (result == 0) out = {answer.cached, answer.dirty, answer.writeback};
+// mincore(2) looks at mappings, so the file is mapped for the moment. Nothing is read: no page is touched.
+int64_t MinCore(int fd, int64_t offset, uint64_t length, std::vector<uint8_t>& out) {
+  void* map = mmap(nullptr, length, PROT_NONE, MAP_PRIVATE, fd, offset);
+  if (map == MAP_FAILED) return -errno;
+  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  out.resize((length + page - 1) / page);
+  const int64_t result = Result(mincore(map, length, out.data()));
+  munmap(map, length);
+  return result;
+}
+
+int64_t ReadThrough(int fd, int64_t offset, int64_t length) {
+  constexpr int64_t kStep = 64 * 1024;
+  char scratch[kStep];
+  for (int64_t at = offset, end = offset + length; at < end;) {
+    const ssize_t bytes = pread(fd, scratch, static_cast<size_t>(std::min(kStep, end - at)), at);
+    if (bytes < 0) return -errno;
+    if (bytes == 0) break;  // the file has become shorter
+    at += bytes;
+  }
+  return 0;
+}
+
+int64_t Close(int fd) { return Result(close(fd)); }
+
+int64_t Flock(int fd, int operation) { return Result(flock(fd, operation)); }
+
+// linux/ioprio.h has the numbers, and glibc no functions.
+int64_t SetIoPriority(int thread, int priority) {
+  return Result(syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, thread, priority));
+}
+
+int64_t GetIoPriority(int thread) { return Result(syscall(SYS_ioprio_get, IOPRIO_WHO_PROCESS, thread)); }
+
+int64_t FilesystemUuid(int fd, std::vector<uint8_t>& out) {
+  FsUuid answer = {sizeof answer.uuid, 0, {}};
+  const int64_t result = Result(ioctl(fd, kGetFsUuid, &answer));
+  if (result == 0) out.assign(answer.uuid, answer.uuid + sizeof answer.uuid);
   return result;
 }
 
@@ -220,8 +251,8 @@ std::vector<std::pair<const char*, uint64_t>> Layout() {
       {"file_handle", sizeof(struct file_handle)},
       {"file_handle.handle_type", offsetof(struct file_handle, handle_type)},
       {"file_handle.f_handle", offsetof(struct file_handle, f_handle)},
-      {"cachestat_range", sizeof(CacheStatRange)},
-      {"cachestat", sizeof(CacheStatResult)},
+      {"EXT4_IOC_GETFSUUID", kGetFsUuid},
+      {"fsuuid.fsu_uuid", offsetof(FsUuid, uuid)},
   };
 }
 

@@ -43,7 +43,16 @@ int64_t GetFlags(int fd);
 int64_t GetVersion(int fd);
 int64_t SetFlags(int fd, int flags);
 int64_t StatFs(int fd, std::vector<uint64_t>& out);
-int64_t CacheStat(int fd, uint64_t offset, uint64_t length, std::vector<uint64_t>& out);
+/// A byte for each page of a range, its lowest bit set when the page is in the cache and holds the data.
+int64_t MinCore(int fd, int64_t offset, uint64_t length, std::vector<uint8_t>& out);
+/// Reads a range and forgets it: returns when all of it is in the cache.
+int64_t ReadThrough(int fd, int64_t offset, int64_t length);
+int64_t Close(int fd);
+int64_t Flock(int fd, int operation);
+/// Of one thread, by its id.
+int64_t SetIoPriority(int thread, int priority);
+int64_t GetIoPriority(int thread);
+int64_t FilesystemUuid(int fd, std::vector<uint8_t>& out);
 int64_t TuneSuperblock(int fd, std::vector<uint64_t>& out);
 
 /// Sizes, offsets and request numbers as this compiler sees them, for the layout test.

@@ -1,7 +1,7 @@
 import { ExtentTable } from '../layout/extents.ts';
 import { bytes, type Bytes } from '../layout/units.ts';
 import { check } from './errors.ts';
-import { native } from './native.ts';
+import { quick } from './native.ts';
 
 /** FIEMAP_FLAG_* of linux/fiemap.h. */
 export const FIEMAP_FLAG_SYNC = 0x1;
@@ -30,12 +30,7 @@ export async function fiemap(
   options: FiemapOptions = {},
 ): Promise<ExtentTable> {
   const { start = bytes(0), length, flags = 0, limit } = options;
-  const words = await native().fiemap(
-    fd,
-    start,
-    length ?? 0xffff_ffff_ffff_ffffn,
-    flags,
-    limit ?? 0xffff_ffff_ffff_ffffn,
-  );
+  const toTheEnd = 0xffff_ffff_ffff_ffffn;
+  const words = await quick((addon) => addon.fiemap(fd, start, length ?? toTheEnd, flags, limit ?? toTheEnd));
   return ExtentTable.decode(check(words, 'ioctl(FS_IOC_FIEMAP)'), blockSize);
 }

@@ -1,9 +1,9 @@
-import { close, constants, fchmod, fstat, fsync, ftruncate, read, write, type BigIntStats } from 'node:fs';
+import { constants, fchmod, fstat, fsync, ftruncate, read, write, type BigIntStats } from 'node:fs';
 import { promisify } from 'node:util';
 import type { Blocks, Bytes } from '../layout/units.ts';
 import { blocks, bytes } from '../layout/units.ts';
 import { check } from './errors.ts';
-import { native } from './native.ts';
+import { native, quick } from './native.ts';
 
 /** Open flags, from Node's own constants where it has them. */
 export const O = {
@@ -110,11 +110,16 @@ export async function openByHandle(
   generation: number,
   flags: number,
 ): Promise<number> {
-  return check<number>(await native().openByHandle(mountFd, inode, generation, flags), 'open_by_handle_at');
+  return check<number>(
+    await quick((addon) => addon.openByHandle(mountFd, inode, generation, flags)),
+    'open_by_handle_at',
+  );
 }
 
 // Wrapped, so that they can be handed to map(): fs functions do not bear a second argument.
-export const closeFd = (fd: number): Promise<void> => promisify(close)(fd);
+export const closeFd = async (fd: number): Promise<void> => {
+  check(await quick((addon) => addon.close(fd)), 'close');
+};
 export const fsyncFd = (fd: number): Promise<void> => promisify(fsync)(fd);
 export const chmodFd = (fd: number, mode: number): Promise<void> => promisify(fchmod)(fd, mode);
 export const truncateFd = (fd: number, size: number): Promise<void> => promisify(ftruncate)(fd, size);
@@ -177,7 +182,7 @@ export async function inodeFlags(fd: number): Promise<number> {
 
 /** The inode's generation (FS_IOC_GETVERSION). */
 export async function inodeGeneration(fd: number): Promise<number> {
-  return check<number>(await native().getVersion(fd), 'ioctl(FS_IOC_GETVERSION)');
+  return check<number>(await quick((addon) => addon.getVersion(fd)), 'ioctl(FS_IOC_GETVERSION)');
 }
 
 /** Sets inode flags (FS_IOC_SETFLAGS): what chattr(1) does. */
@@ -229,8 +234,8 @@ const SIGURG = 23;
  */
 export async function takeLease(fd: number): Promise<boolean> {
   const EAGAIN = -11;
-  check(await native().setSignal(fd, SIGURG), 'fcntl(F_SETSIG)');
-  const result = await native().setLease(fd, F_WRLCK);
+  check(await quick((addon) => addon.setSignal(fd, SIGURG)), 'fcntl(F_SETSIG)');
+  const result = await quick((addon) => addon.setLease(fd, F_WRLCK));
   if (result === EAGAIN) return false;
   check(result, 'fcntl(F_SETLEASE)');
   return true;
@@ -238,12 +243,35 @@ export async function takeLease(fd: number): Promise<boolean> {
 
 /** True while the lease is held and nobody waits for it. */
 export async function leaseUndisturbed(fd: number): Promise<boolean> {
-  return check<number>(await native().getLease(fd), 'fcntl(F_GETLEASE)') === F_WRLCK;
+  return check<number>(await quick((addon) => addon.getLease(fd)), 'fcntl(F_GETLEASE)') === F_WRLCK;
 }
 
 /** Drops a lease; nothing happens when the kernel has taken it away already, as it does 45 s after it is wanted. */
 export async function dropLease(fd: number): Promise<void> {
   const EAGAIN = -11;
-  const result = await native().setLease(fd, F_UNLCK);
+  const result = await quick((addon) => addon.setLease(fd, F_UNLCK));
   if (result !== EAGAIN) check(result, 'fcntl(F_SETLEASE)');
+}
+
+/** Operations of flock(2): sys/file.h. */
+const LOCK_EX_NB = 2 | 4;
+
+/**
+ * Locks an open file or directory for this descriptor alone (flock(2)); closing it lets go.
+ *
+ * @returns false when another descriptor has it locked
+ */
+export async function tryLock(fd: number): Promise<boolean> {
+  const EWOULDBLOCK = -11;
+  const result = await native().flock(fd, LOCK_EX_NB);
+  if (result === EWOULDBLOCK) return false;
+  check(result, 'flock');
+  return true;
+}
+
+/** The filesystem's UUID in its usual form (EXT4_IOC_GETFSUUID), or undefined before Linux 6.0. */
+export async function filesystemUuid(fd: number): Promise<string | undefined> {
+  const uuid = await native().filesystemUuid(fd);
+  if (typeof uuid === 'number') return undefined;
+  return uuid.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
 }

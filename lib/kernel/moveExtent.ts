@@ -1,7 +1,7 @@
 import type { Blocks } from '../layout/units.ts';
 import { blocks } from '../layout/units.ts';
 import { SystemError } from './errors.ts';
-import { native } from './native.ts';
+import { native, quick, type Native } from './native.ts';
 
 /** What one EXT4_IOC_MOVE_EXT did. `moved` counts also when `error` is set: it stays exchanged. */
 export interface MoveResult {
@@ -12,6 +12,9 @@ export interface MoveResult {
 
 /** EXT_MAX_BLOCKS of fs/ext4/ext4_extents.h: no logical block is this large. */
 const EXT_MAX_BLOCKS = 0xffff_ffff;
+
+/** Of more blocks a call may keep others that share its way waiting. */
+export const QUICK_MOVE = 256;
 
 /**
  * Exchanges `count` blocks of `fd` from block `origStart` with those of `donorFd` from `donorStart`, in one
@@ -38,7 +41,8 @@ export async function moveExtents(
       );
     }
   }
-  const [result, moved] = await native().moveExtents(fd, donorFd, origStart, donorStart, count);
+  const start = (addon: Native) => addon.moveExtents(fd, donorFd, origStart, donorStart, count);
+  const [result, moved] = await (count <= QUICK_MOVE ? quick(start) : start(native()));
   return {
     moved: blocks(moved),
     error: result < 0 ? new SystemError(result, 'ioctl(EXT4_IOC_MOVE_EXT)') : undefined,

@@ -40,7 +40,12 @@ export interface Native {
   getVersion(fd: number): Promise<number>;
   setFlags(fd: number, flags: number): Promise<number>;
   statfs(fd: number): Promise<BigUint64Array | number>;
-  cachestat(fd: number, offset: number, length: number): Promise<BigUint64Array | number>;
+  mincore(fd: number, offset: number, length: number): Promise<Buffer | number>;
+  readThrough(fd: number, offset: number, length: number): Promise<number>;
+  flock(fd: number, operation: number): Promise<number>;
+  setIoPriority(thread: number, priority: number): Promise<number>;
+  getIoPriority(thread: number): Promise<number>;
+  filesystemUuid(fd: number): Promise<Buffer | number>;
   tuneSuperblock(fd: number): Promise<BigUint64Array | number>;
   /** native/walk.h, ReadDirectories. */
   readDirectories(
@@ -70,7 +75,12 @@ export interface Native {
     flags: number,
     maxExtents: number,
   ): Promise<{ records: Uint32Array; extents: BigUint64Array }>;
+  close(fd: number): Promise<number>;
   closeAll(fds: Int32Array): Promise<number>;
+  /** Whether calls made from here on wait to be sent together. */
+  gather(on: boolean): void;
+  /** Sends the calls that wait, so many a trip to a worker thread. */
+  sendGathered(most: number): void;
   /** Sizes, offsets and request numbers as the compiler that built the addon saw them. */
   layout(): Record<string, number>;
 }
@@ -82,4 +92,30 @@ export function native(): Native {
   // Two folders up is the package, from lib/kernel as from dist/kernel.
   addon ??= load(fileURLToPath(new URL('../../', import.meta.url))) as Native;
   return addon;
+}
+
+/** Quick calls a trip: enough that the trip is not felt, few enough that several threads have something to do. */
+const TOGETHER = 32;
+let waiting = false;
+
+/**
+ * Makes a call that hardly takes longer than the way to a worker thread and back. Those that are made before the event
+ * loop goes on, for a batch of small files say, share the way; what each answers is its own.
+ */
+export function quick<T>(call: (addon: Native) => T): T {
+  const calls = native();
+  calls.gather(true);
+  try {
+    return call(calls);
+  } finally {
+    calls.gather(false);
+    if (!waiting) {
+      waiting = true;
+      // Behind everything that is ready to run now.
+      process.nextTick(() => {
+        waiting = false;
+        calls.sendGathered(TOGETHER);
+      });
+    }
+  }
 }

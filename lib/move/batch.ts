@@ -5,7 +5,7 @@ import { fiemap } from '../kernel/fiemap.ts';
 import { closeFd } from '../kernel/handle.ts';
 import { mergeExtents } from '../layout/extents.ts';
 import { countFragments } from '../layout/fragments.ts';
-import { blocks, bytes, toBlocks, type Blocks, type Bytes } from '../layout/units.ts';
+import { blocks, bytes, toBlocks, toBytes, type Blocks, type Bytes } from '../layout/units.ts';
 import { demand } from '../place/assign.ts';
 import { DonorStock, spendableBlocks } from '../place/donors.ts';
 import { place } from '../place/place.ts';
@@ -60,13 +60,8 @@ export type Outcome =
   | { readonly kind: 'again'; readonly candidate: Candidate }
   | { readonly kind: 'moving'; readonly path: Buffer; readonly moved: Blocks };
 
-interface Job extends MovingFile {
-  readonly candidate: Candidate;
-  readonly plan: FilePlan;
+interface Job extends MovingFile, Opened {
   segments: MovingFile['segments'];
-  /** Fragments of the whole layout, blocks behind the end of the file included. */
-  readonly fragmentsBefore: number;
-  readonly sizeBlocks: Blocks;
   /** The plan was cut to what fits beside the reserve. */
   readonly cut: boolean;
 }
@@ -82,14 +77,16 @@ export async function* moveBatch(
 ): AsyncGenerator<Outcome, void, void> {
   const { filesystem, barrier, signal } = context;
   const { blockSize } = filesystem;
-  const jobs: Job[] = [];
+  let jobs: readonly Job[] = [];
   const nearFd = candidates.length === 0 ? undefined : await openParent(candidates[0].file);
   const stock = new DonorStock([nearFd ?? context.dirFd, context.dirFd], blockSize);
   using leases = new Leases(() => barrier.commit());
   let exchanging = false;
   let readAhead: ReadAhead | undefined;
   try {
-    yield* openAll(candidates, context, leases, jobs);
+    const opened = await openAll(candidates, context, leases);
+    jobs = opened.jobs;
+    yield* opened.outcomes;
     // The device has nothing else to do while places are looked for.
     readAhead = new ReadAhead(jobs, readingContext(context, jobs));
     readAhead.start();
@@ -103,7 +100,7 @@ export async function* moveBatch(
       before = moved;
     }
     await barrier.commit();
-    for (const job of placed.jobs) yield await judge(job, context);
+    yield* await allOf(placed.jobs.map((job) => judge(job, context)));
   } finally {
     try {
       if (exchanging) await barrier.commit();
@@ -112,7 +109,7 @@ export async function* moveBatch(
       // read-only, so nobody can be given the donors' blocks.
       await readAhead?.close();
       await leases.settled();
-      for (const { fd } of jobs) await closeFd(fd);
+      await Promise.all(jobs.map(({ fd }) => closeFd(fd)));
       await stock.close();
       if (nearFd !== undefined) await closeFd(nearFd);
     }
@@ -131,81 +128,128 @@ function readingContext({ filesystem: { blockSize, kernel }, pageSize }: BatchCo
   };
 }
 
-/** Opens and plans the candidates anew: what the scan saw may be long ago. */
-async function* openAll(
-  candidates: readonly Candidate[],
-  context: BatchContext,
-  leases: Leases,
-  jobs: Job[],
-): AsyncGenerator<Outcome, void, void> {
-  let budget: number = await spendableBlocks(context.dirFd);
-  for (const candidate of candidates) {
-    const job = await openOne(candidate, context, leases, budget, jobs.length === 0);
-    if ('fd' in job) {
-      jobs.push(job);
-      budget -= demandOf(job.plan, context);
-    } else {
-      yield job;
-    }
-  }
+/** A candidate that is open, with what is to be moved of it as it lies now. */
+interface Opened {
+  readonly candidate: Candidate;
+  readonly fd: number;
+  readonly sizeBlocks: Blocks;
+  readonly plan: FilePlan;
+  /** Fragments of the whole layout, blocks behind the end of the file included. */
+  readonly fragmentsBefore: number;
 }
 
-async function openOne(
-  candidate: Candidate,
-  context: BatchContext,
-  leases: Leases,
+/** Opens and plans the candidates anew: what the scan saw may be long ago. */
+async function openAll(candidates: readonly Candidate[], context: BatchContext, leases: Leases) {
+  const outcomes: Outcome[] = [];
+  let budget: number = await spendableBlocks(context.dirFd);
+  const opened = await allOf(candidates.map((candidate) => openOne(candidate, context)));
+  const asked: Promise<Job | Outcome>[] = [];
+  for (const file of opened) {
+    if ('kind' in file) {
+      outcomes.push(file);
+      continue;
+    }
+    const plan = fit(file.plan, budget, context, asked.length === 0);
+    if (typeof plan === 'object') {
+      budget -= demandOf(plan, context);
+      asked.push(takeLease({ ...file, plan }, plan !== file.plan, context, leases));
+      continue;
+    }
+    await closeFd(file.fd);
+    // The next batch has room for it, or it comes first there.
+    outcomes.push(plan === 'later' ? { kind: 'again', candidate: file.candidate } : leftAlone(file, plan));
+  }
+  const jobs: Job[] = [];
+  for (const job of await allOf(asked)) {
+    if ('fd' in job) jobs.push(job);
+    else outcomes.push(job);
+  }
+  return { jobs, outcomes };
+}
+
+/** Waits for all, also when one fails: what they use is closed then. */
+async function allOf<T>(promises: Iterable<Promise<T>>): Promise<T[]> {
+  const settled = await Promise.allSettled(promises);
+  return settled.map((result) => {
+    if (result.status === 'rejected') throw result.reason;
+    return result.value;
+  });
+}
+
+/** As much of a plan as fits; only what comes first in its batch is cut. */
+function fit(
+  plan: FilePlan,
   budget: number,
+  context: BatchContext,
   first: boolean,
-): Promise<Job | Outcome> {
+): FilePlan | Reason | 'later' {
+  if (demandOf(plan, context) <= budget) return plan;
+  if (!first) return 'later';
+  return limitPlan(plan, withinBudget(plan, budget, context)) ?? 'no-space';
+}
+
+async function openOne(candidate: Candidate, context: BatchContext): Promise<Opened | Outcome> {
   const { file } = candidate;
-  const { blockSize } = context.filesystem;
   let fd: number | undefined;
   try {
     const opened = await openForMove(file);
     if (typeof opened === 'string') return leftAlone({ candidate }, opened);
     fd = opened.fd;
-    const sizeBlocks = toBlocks(opened.size, blockSize);
-    const planned = planFile(opened.extents, sizeBlocks, context.planOptions);
-    let plan = planned;
-    if (typeof plan !== 'string' && demandOf(plan, context) > budget) {
-      // Not alone in the batch: the next one has room for it, or it comes first there.
-      if (!first) return { kind: 'again', candidate };
-      plan = limitPlan(plan, withinBudget(plan, budget, context)) ?? 'no-space';
-    }
+    const sizeBlocks = toBlocks(opened.size, context.filesystem.blockSize);
+    const plan = planFile(opened.extents, sizeBlocks, context.planOptions);
     if (typeof plan === 'string') return leftAlone({ candidate }, plan);
+    fd = undefined;
+    return { candidate, fd: opened.fd, sizeBlocks, plan, fragmentsBefore: countFragments(opened.extents) };
+  } catch (error) {
+    return trouble(candidate, error);
+  } finally {
+    if (fd !== undefined) await closeFd(fd);
+  }
+}
+
+async function takeLease(
+  opened: Opened,
+  cut: boolean,
+  context: BatchContext,
+  leases: Leases,
+): Promise<Job | Outcome> {
+  const { candidate, fd } = opened;
+  const { file } = candidate;
+  let kept = false;
+  try {
     // Who executes a program must not find it open for writing, and --exclusive means what it says.
     const whenWanted = context.exclusive || file.executable ? 'stop' : 'release';
     if (!(await leases.take(fd, whenWanted)) && context.exclusive) {
       return leftAlone({ candidate }, 'open-elsewhere');
     }
-    const job: Job = {
-      candidate,
+    kept = true;
+    return {
+      ...opened,
       path: file.path,
-      fd,
-      plan,
       segments: [],
-      sizeBlocks,
-      fragmentsBefore: countFragments(opened.extents),
-      cut: plan !== planned,
+      cut,
       moved: 0,
       error: undefined,
       writeFailed: false,
       stopped: undefined,
       toDrop: [],
     };
-    fd = undefined;
-    return job;
   } catch (error) {
-    const reason = reasonOf(error);
-    if (reason !== undefined) return leftAlone({ candidate }, reason);
-    if (!isSystemFailure(error)) throw error;
-    return { kind: 'failed', file, error, moved: movedEarlier(candidate) };
+    return trouble(candidate, error);
   } finally {
-    if (fd !== undefined) {
+    if (!kept) {
       await leases.drop(fd);
       await closeFd(fd);
     }
   }
+}
+
+/** What an error makes of a candidate. */
+function trouble(candidate: Candidate, error: unknown): Outcome {
+  const reason = reasonOf(error);
+  if (reason !== undefined) return leftAlone({ candidate }, reason);
+  if (!isSystemFailure(error)) throw error;
+  return { kind: 'failed', file: candidate.file, error, moved: movedEarlier(candidate) };
 }
 
 async function placeAll(jobs: readonly Job[], stock: DonorStock, { filesystem, pageSize }: BatchContext) {
@@ -246,7 +290,7 @@ const WORTHWHILE = { cut: 0.01, again: 0.5 };
 async function judge(job: Job, context: BatchContext): Promise<Outcome> {
   const { file, earlier } = job.candidate;
   try {
-    await syncAll(job);
+    await syncAll(job, context);
     let layout = await layoutOf(job, context);
     const improved = countFragments(clip(layout, job.sizeBlocks)) < job.plan.fragmentsBefore;
     if (!improved || job.writeFailed) {
@@ -291,15 +335,18 @@ async function dropCached({ fd, toDrop }: Job): Promise<void> {
 }
 
 /** The last chance to hear of a write that failed, while the old place still holds the data. */
-async function syncAll(job: Job): Promise<void> {
+async function syncAll(job: Job, context: BatchContext): Promise<void> {
   try {
-    await syncFileRange(job.fd, bytes(0), bytes(0), SYNC_RANGE.ALL);
+    await syncFileRange(job.fd, bytes(0), sizeOf(job, context), SYNC_RANGE.ALL);
   } catch (error) {
     if (!isSystemFailure(error)) throw error;
     job.writeFailed = true;
     job.error ??= error as SystemError;
   }
 }
+
+const sizeOf = ({ sizeBlocks }: Job, { filesystem }: BatchContext) =>
+  toBytes(sizeBlocks, filesystem.blockSize);
 
 /** Exchanges a file back, and commits that whatever happens: the donors' blocks are free for others afterwards. */
 async function putBack(job: Job, { filesystem, barrier }: BatchContext): Promise<void> {

@@ -6,7 +6,7 @@ import type { Barrier } from './barrier.ts';
 import type { Reason } from '../scan/reasons.ts';
 import { exchange, undo } from './exchange.ts';
 import type { Leases } from './lease.ts';
-import type { ReadAhead } from './readAhead.ts';
+import type { Prefetched, ReadAhead, Stretch } from './readAhead.ts';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -36,7 +36,7 @@ export interface MovingFile {
   /** Why its move ended early without an error. */
   stopped: Reason | undefined;
   /** What was not cached before, and is dropped when everything is known to be written. */
-  readonly toDrop: { readonly offset: Bytes; readonly length: Bytes }[];
+  readonly toDrop: Stretch[];
 }
 
 export interface PipelineContext {
@@ -47,16 +47,20 @@ export interface PipelineContext {
   readonly signal: AbortSignal | undefined;
 }
 
-interface Chunk {
+interface Chunk extends Stretch {
   readonly file: MovingFile;
   readonly part: Segment;
-  readonly offset: Bytes;
-  readonly length: Bytes;
 }
 
+/** Chunks that are exchanged at the same time. */
+type Wave = readonly Chunk[];
+
+/** How many small files are exchanged together, and what counts as small. */
+const WAVE = { chunks: 64, bytes: 8 * MiB, chunk: 1 * MiB };
+
 /**
- * Exchanges the segments of all files in order: chunk by chunk, while the next chunks are read into the cache and
- * the last ones are written back. Yields after each chunk. Ends early, after the chunk in hand, when the signal is
+ * Exchanges the segments of all files in order, a large chunk or many small ones at a time, while the next are read into
+ * the cache and the last are written back. Yields after each. Ends early, after the chunks in hand, when the signal is
  * aborted. The caller commits the barrier: only files that others have open had theirs after each chunk.
  */
 export async function* exchangeAll(
@@ -64,34 +68,55 @@ export async function* exchangeAll(
   context: PipelineContext,
 ): AsyncGenerator<MovingFile, void, void> {
   const window = new ExposedWindow(context);
-  const flushing: Promise<void>[] = [];
+  const flushing: Promise<unknown>[] = [];
+  const waves = wavesOf(files, context);
+  let next = announce(waves, context);
   try {
-    for (const chunk of files.flatMap((file) => [...chunksOf(file, context)])) {
-      const { file, part, offset, length } = chunk;
-      // Before and after the wait: what ends here is not read to its end, and who wants the file waits for nothing.
-      if (hasEnded(file, context)) continue;
+    while (next !== undefined && !context.signal?.aborted) {
+      const { wave, arrival } = next;
+      const prefetched = await arrival;
       if (context.signal?.aborted) break;
-      const prefetched = await context.readAhead.ready(file.fd, offset, length);
-      if (hasEnded(file, context)) continue;
-      if (context.signal?.aborted) break;
-      if (prefetched.stuck && (await storms(file, part, context))) {
-        file.stopped = 'busy';
-        // The piece that showed it has moved.
-        yield file;
-        continue;
-      }
-      const result = await exchange(file.fd, part, context.blockSize);
-      file.moved += result.moved;
-      fail(file, result.error);
-      if (!prefetched.wasCached) file.toDrop.push({ offset, length });
-      flushing.push(flush(chunk, context));
+      next = announce(waves, context);
+      const moved = await Promise.all(wave.map((chunk, i) => exchangeChunk(chunk, prefetched[i], context)));
+      const done = wave.filter((_, i) => moved[i]);
+      flushing.push(Promise.all(done.map((chunk) => flush(chunk, context))));
       if (flushing.length > MOST_FLUSHING) await flushing.shift();
-      await window.exchanged(file, length);
-      yield file;
+      for (const { file, length } of done) await window.exchanged(file, length);
+      yield wave[wave.length - 1].file;
     }
   } finally {
-    await Promise.allSettled(flushing);
+    await Promise.allSettled([...flushing, next?.arrival]);
   }
+}
+
+/** The next wave, and the promise that it is in the cache. */
+function announce(waves: Iterator<Wave, undefined>, { readAhead }: PipelineContext) {
+  const wave = waves.next().value;
+  if (wave === undefined) return undefined;
+  const arrival = Promise.all(
+    wave.map(({ file, offset, length }) => readAhead.ready(file.fd, offset, length)),
+  );
+  return { wave, arrival };
+}
+
+/** @returns whether something of it may have moved */
+async function exchangeChunk(
+  chunk: Chunk,
+  prefetched: Prefetched,
+  context: PipelineContext,
+): Promise<boolean> {
+  const { file, part } = chunk;
+  // What has ended since is not moved on: who wants the file waits for nothing.
+  if (hasEnded(file, context)) return false;
+  if (prefetched.stuck && (await storms(file, part, context))) {
+    file.stopped = 'busy';
+    return true;
+  }
+  const { moved, error } = await exchange(file.fd, part, context.blockSize);
+  file.moved += moved;
+  fail(file, error);
+  file.toDrop.push(...prefetched.uncached);
+  return true;
 }
 
 function hasEnded(file: MovingFile, { leases }: PipelineContext): boolean {
@@ -99,26 +124,46 @@ function hasEnded(file: MovingFile, { leases }: PipelineContext): boolean {
   return file.error !== undefined || file.stopped !== undefined;
 }
 
-function* chunksOf(file: MovingFile, { blockSize, leases }: PipelineContext): Iterable<Chunk> {
-  const most = (leases.holds(file.fd) ? CHUNK : SHORT_CHUNK) / blockSize;
-  for (const segment of file.segments) {
-    for (let done = 0; done < segment.length; done += most) {
-      const length = blocks(Math.min(most, segment.length - done));
-      const part = {
-        donorFd: segment.donorFd,
-        logical: blocks(segment.logical + done),
-        donor: blocks(segment.donor + done),
-        physical: blocks(segment.physical + done),
-        length,
-      };
-      yield {
-        file,
-        part,
-        offset: toBytes(part.logical, blockSize),
-        length: toBytes(length, blockSize),
-      };
+/** What can be exchanged next, cut when it is asked for. Files that have ended are passed over. */
+function* wavesOf(files: readonly MovingFile[], context: PipelineContext): Generator<Wave, undefined> {
+  let wave: Chunk[] = [];
+  let total = 0;
+  for (const file of files) {
+    for (const segment of file.segments) {
+      for (let done = 0; done < segment.length && !hasEnded(file, context);) {
+        const chunk = chunkOf(file, segment, done, context);
+        done += chunk.part.length;
+        // A file that others have open has a commit of its own after each chunk.
+        const small = chunk.length <= WAVE.chunk && context.leases.holds(file.fd);
+        if (wave.length > 0 && (!small || wave.length === WAVE.chunks || total + chunk.length > WAVE.bytes)) {
+          yield wave;
+          [wave, total] = [[], 0];
+        }
+        wave.push(chunk);
+        total += chunk.length;
+        if (!small) {
+          yield wave;
+          [wave, total] = [[], 0];
+        }
+      }
     }
   }
+  if (wave.length > 0) yield wave;
+  return undefined;
+}
+
+function chunkOf(file: MovingFile, segment: Segment, done: number, context: PipelineContext): Chunk {
+  const { blockSize, leases } = context;
+  const most = (leases.holds(file.fd) ? CHUNK : SHORT_CHUNK) / blockSize;
+  const length = blocks(Math.min(most, segment.length - done));
+  const part = {
+    donorFd: segment.donorFd,
+    logical: blocks(segment.logical + done),
+    donor: blocks(segment.donor + done),
+    physical: blocks(segment.physical + done),
+    length,
+  };
+  return { file, part, offset: toBytes(part.logical, blockSize), length: toBytes(length, blockSize) };
 }
 
 /**
@@ -152,8 +197,10 @@ export function fail(file: MovingFile, error: SystemError | undefined): void {
  */
 async function flush({ file, part, offset, length }: Chunk, { blockSize }: PipelineContext): Promise<void> {
   try {
-    await syncFileRange(file.fd, offset, length, SYNC_RANGE.ALL);
-    await fadvise(part.donorFd, toBytes(part.donor, blockSize), length, FADV.DONTNEED);
+    // Nobody waits for the small ones here: they are awaited together at the end, when their donor is closed as well.
+    const small = length <= WAVE.chunk;
+    await syncFileRange(file.fd, offset, length, small ? SYNC_RANGE.WRITE : SYNC_RANGE.ALL);
+    if (!small) await fadvise(part.donorFd, toBytes(part.donor, blockSize), length, FADV.DONTNEED);
   } catch (error) {
     fail(file, error as SystemError);
   }

@@ -1,5 +1,14 @@
 import { totalmem } from 'node:os';
-import { cachestat, FADV, fadvise, readahead, SYNC_RANGE, syncFileRange } from '../kernel/cache.ts';
+import {
+  FADV,
+  fadvise,
+  QUICK,
+  readahead,
+  readThrough,
+  residentPages,
+  SYNC_RANGE,
+  syncFileRange,
+} from '../kernel/cache.ts';
 import { isSystemFailure, type SystemError } from '../kernel/errors.ts';
 import { bytes, toBytes, type Blocks, type Bytes } from '../layout/units.ts';
 import type { FilePlan } from '../plan/plan.ts';
@@ -16,15 +25,21 @@ const READ_STEP = bytes(128 * 1024);
 /** Calls at a time. They only fill the device's queue: more would keep the other calls from a thread. */
 const LANES = 2;
 
+/** A stretch of a file. */
+export interface Stretch {
+  readonly offset: Bytes;
+  readonly length: Bytes;
+}
+
 /** What is known of a stretch that was brought into the cache. */
 export interface Prefetched {
-  /** Most of it was in the cache before. */
-  readonly wasCached: boolean;
+  /** What was not in the cache before. */
+  readonly uncached: readonly Stretch[];
   /** Most of it could not be dropped, because it is mapped, and may lie in large folios. */
   readonly stuck: boolean;
 }
 
-const KEEP: Prefetched = { wasCached: true, stuck: false };
+const KEEP: Prefetched = { uncached: [], stuck: false };
 
 export interface ReadableFile {
   readonly fd: number;
@@ -40,10 +55,8 @@ export interface ReadAheadContext {
   readonly failed: (fd: number, error: SystemError) => void;
 }
 
-interface Piece {
+interface Piece extends Stretch {
   readonly fd: number;
-  readonly offset: Bytes;
-  readonly length: Bytes;
   /** Bytes of all pieces before it. */
   readonly position: number;
   reading: Promise<Prefetched> | undefined;
@@ -61,6 +74,9 @@ export class ReadAhead {
   #first = 0;
   #next = 0;
   #closed = false;
+  readonly #reading = new Set<Promise<Prefetched> | undefined>();
+  /** Files whose reader was told not to read ahead by itself. */
+  readonly #random = new Set<number>();
 
   constructor(files: readonly ReadableFile[], context: ReadAheadContext) {
     this.#context = context;
@@ -83,10 +99,30 @@ export class ReadAhead {
     this.#goOn(end);
     const readings = pieces.slice(this.#first, end).flatMap(({ reading }) => reading ?? []);
     const parts = await Promise.all(readings);
+    const uncached = parts.flatMap((part) => part.uncached);
+    if (uncached.length > 0) await this.#arrival(fd, offset, length);
+    const { pageSize } = this.#context;
     return {
-      wasCached: parts.every(({ wasCached }) => wasCached),
+      uncached: clipTo(uncached, roundDown(offset, pageSize), roundUp(offset + length, pageSize)),
       stuck: parts.some(({ stuck }) => stuck),
     };
+  }
+
+  /**
+   * Waits for the device here, where nobody else has to: MOVE_EXT would wait for it with the file locked.
+   */
+  async #arrival(fd: number, offset: Bytes, length: Bytes): Promise<void> {
+    try {
+      // What was not asked for after all shall come in pages as well: without this it would come in large folios.
+      if (this.#context.dropFolios && length > PIECE && !this.#random.has(fd)) {
+        this.#random.add(fd);
+        await fadvise(fd, bytes(0), bytes(0), FADV.RANDOM);
+      }
+      await readThrough(fd, offset, length);
+    } catch (error) {
+      // What cannot be read shows when it is exchanged.
+      if (!isSystemFailure(error)) throw error;
+    }
   }
 
   /** Asks for what the window holds, and for every piece before `least`. */
@@ -96,27 +132,37 @@ export class ReadAhead {
       i - this.#first < MOST_PIECES && pieces[i].position - pieces[this.#first].position < AHEAD;
     for (; this.#next < pieces.length && (this.#next < least || inWindow(this.#next)); this.#next++) {
       const piece = pieces[this.#next];
-      const lane = this.#next % LANES;
-      piece.reading = this.#lanes[lane].then(() => (this.#closed ? KEEP : this.#prefetch(piece)));
-      this.#lanes[lane] = piece.reading;
+      piece.reading = piece.length <= QUICK ? this.#prefetch(piece) : this.#inLane(piece);
+      this.#reading.add(piece.reading);
+      void piece.reading.finally(() => this.#reading.delete(piece.reading));
     }
+  }
+
+  /** Large pieces wait for their turn; small ones share their way, so they all go at once. */
+  #inLane(piece: Piece): Promise<Prefetched> {
+    const lane = this.#next % LANES;
+    const reading = this.#lanes[lane].then(() => (this.#closed ? KEEP : this.#prefetch(piece)));
+    this.#lanes[lane] = reading;
+    return reading;
   }
 
   async #prefetch({ fd, offset, length }: Piece): Promise<Prefetched> {
     const { dropFolios, pageSize, failed } = this.#context;
+    // The cache is made of pages, also where blocks are smaller.
+    const start = bytes(roundDown(offset, pageSize));
+    const size = bytes(roundUp(offset + length, pageSize) - start);
     try {
-      const state = await cachestat(fd, offset, length);
-      // Where the kernel does not tell, what is cached stays cached.
-      const wasCached = state === undefined || state.cached * pageSize * 2 > length;
+      const before = await residentPages(fd, start, size);
+      const uncached = [...missing(before, start, size, pageSize)];
       let stuck = false;
-      if (dropFolios && state !== undefined && state.cached > 0) {
+      if (dropFolios && before.includes(1)) {
         await syncFileRange(fd, offset, length, SYNC_RANGE.ALL);
         await fadvise(fd, offset, length, FADV.DONTNEED);
-        const after = await cachestat(fd, offset, length);
-        stuck = after !== undefined && after.cached * pageSize * 2 > length;
+        const after = await residentPages(fd, start, size);
+        stuck = after.reduce((sum, page) => sum + page, 0) * 2 > after.length;
       }
       await readahead(fd, offset, length, READ_STEP);
-      return { wasCached, stuck };
+      return { uncached, stuck };
     } catch (error) {
       // Only a help: what goes wrong here shows when the stretch is exchanged.
       if (!isSystemFailure(error)) throw error;
@@ -128,7 +174,7 @@ export class ReadAhead {
   /** Stops, and waits for what is under way: the files may be closed then. Never rejects. */
   async close(): Promise<void> {
     this.#closed = true;
-    await Promise.allSettled(this.#lanes);
+    await Promise.allSettled(this.#reading);
   }
 }
 
@@ -163,3 +209,25 @@ function* stretches({ extents, starts, ranges }: FilePlan): Iterable<{ start: Bl
     }
   }
 }
+
+/** The stretches whose pages are not resident. */
+function* missing(pages: Uint8Array, offset: Bytes, length: Bytes, pageSize: Bytes): Iterable<Stretch> {
+  for (let first = pages.indexOf(0); first !== -1;) {
+    const next = pages.indexOf(1, first);
+    const end = next === -1 ? length : next * pageSize;
+    yield { offset: bytes(offset + first * pageSize), length: bytes(end - first * pageSize) };
+    first = next === -1 ? -1 : pages.indexOf(0, next);
+  }
+}
+
+/** The parts of stretches between two offsets. */
+function clipTo(stretches: readonly Stretch[], from: number, to: number): Stretch[] {
+  return stretches.flatMap((stretch) => {
+    const start = Math.max(stretch.offset, from);
+    const end = Math.min(stretch.offset + stretch.length, to);
+    return start < end ? [{ offset: bytes(start), length: bytes(end - start) }] : [];
+  });
+}
+
+const roundDown = (value: number, unit: number): number => value - (value % unit);
+const roundUp = (value: number, unit: number): number => roundDown(value + unit - 1, unit);

@@ -12,13 +12,22 @@ import {
 } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { execa } from 'execa';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { blocks, bytes, fiemap, mergeExtents, moveExtents } from '../../lib/index.ts';
 import { fallocate, FALLOC, openTemporary } from '../../lib/kernel/allocate.ts';
-import { cachestat, FADV, fadvise, readahead, SYNC_RANGE, syncFileRange } from '../../lib/kernel/cache.ts';
+import {
+  FADV,
+  fadvise,
+  readahead,
+  readThrough,
+  residentPages,
+  SYNC_RANGE,
+  syncFileRange,
+} from '../../lib/kernel/cache.ts';
 import {
   dropLease,
   EXT4_SUPER_MAGIC,
+  filesystemUuid,
   inodeFlags,
   INODE_FLAG,
   leaseUndisturbed,
@@ -29,7 +38,9 @@ import {
   setInodeFlags,
   statFilesystem,
   takeLease,
+  tryLock,
 } from '../../lib/kernel/handle.ts';
+import { getIoPriority, IO_CLASS, setIoPriority } from '../../lib/kernel/priority.ts';
 import { EXTENT_FLAG } from '../../lib/layout/extents.ts';
 import { MiB, scaled, type Lab } from '../support/lab.ts';
 import { useLab } from '../support/use.ts';
@@ -262,21 +273,53 @@ test('fallocate: KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE, COLLAPSE_RANGE, INSERT_RANGE
   await expect(fallocate(orig, 0, bytes(0), bytes(2 ** 50))).rejects.toMatchObject({ code: /EFBIG|ENOSPC/ });
 });
 
-test('page cache: readahead fills it, sync_file_range cleans it, DONTNEED empties it', async (context) => {
+test('page cache: readahead fills it, sync_file_range cleans it, DONTNEED empties it', async () => {
   const l = await useLab();
   await writeFile(l.path('file'), randomBytes(4 * MiB));
   const fd = await l.open('file');
   const all = bytes(4 * MiB);
-  const dirty = await cachestat(fd, bytes(0), all);
-  if (dirty === undefined) return context.skip('cachestat(2) came with Linux 6.5');
-  expect(dirty.dirty).toBe(1024);
+  const resident = async () => (await residentPages(fd, bytes(0), all)).reduce((sum, page) => sum + page, 0);
+  expect(await resident()).toBe(1024);
   await syncFileRange(fd, bytes(0), all, SYNC_RANGE.ALL);
-  expect(await cachestat(fd, bytes(0), all)).toMatchObject({ dirty: 0, cached: 1024 });
+  expect(await resident()).toBe(1024);
+  // Dirty pages would stay.
   await fadvise(fd, bytes(0), all, FADV.DONTNEED);
-  expect(await cachestat(fd, bytes(0), all)).toMatchObject({ cached: 0 });
+  expect(await resident()).toBe(0);
   // One call alone is capped at the device's read_ahead_kb; the steps are what brings all of it in.
   await readahead(fd, bytes(0), all, bytes(128 * 1024));
-  expect(await cachestat(fd, bytes(0), all)).toMatchObject({ cached: 1024 });
+  await readThrough(fd, bytes(0), all);
+  expect(await resident()).toBe(1024);
+  await fadvise(fd, bytes(MiB), bytes(MiB), FADV.DONTNEED);
+  const pages = await residentPages(fd, bytes(0), all);
+  expect([pages[255], pages[256], pages[511], pages[512]]).toEqual([1, 0, 0, 1]);
+  await readThrough(fd, bytes(0), bytes(16 * MiB));
+  expect(await resident()).toBe(1024);
+});
+
+test('a lock on a directory is one descriptor’s, and goes with it', async () => {
+  const l = await useLab();
+  const [first, second] = [await l.open('.', O.RDONLY), openSync(l.mountPoint, 'r')];
+  expect(await tryLock(second)).toBe(true);
+  expect(await tryLock(second)).toBe(true);
+  expect(await tryLock(first)).toBe(false);
+  closeSync(second);
+  expect(await tryLock(first)).toBe(true);
+});
+
+test('the filesystem’s UUID is the superblock’s', async () => {
+  const uuid = '0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0';
+  const l = await useLab({ mkfs: ['-U', uuid] });
+  expect(await filesystemUuid(await l.open('.', O.RDONLY))).toBe(uuid);
+});
+
+test('a thread’s I/O priority can be set and is answered', async () => {
+  const before = await getIoPriority(process.pid);
+  onTestFinished(() => setIoPriority(process.pid, before));
+  await setIoPriority(process.pid, { class: IO_CLASS.BEST_EFFORT, level: 7 });
+  expect(await getIoPriority(process.pid)).toEqual({ class: IO_CLASS.BEST_EFFORT, level: 7 });
+  await setIoPriority(process.pid, { class: IO_CLASS.IDLE, level: 0 });
+  expect(await getIoPriority(process.pid)).toMatchObject({ class: IO_CLASS.IDLE });
+  await expect(setIoPriority(2 ** 30, before)).rejects.toMatchObject({ code: 'ESRCH' });
 });
 
 test('a lease is refused while others have the file open, and tells when somebody waits', async () => {

@@ -27,14 +27,15 @@ test('structures and request numbers are the kernel’s', () => {
     EXT4_IOC_GET_TUNE_SB_PARAM: 0x80e8662d,
     ext4_tune_sb_params: 232,
     'ext4_tune_sb_params.compat': 64,
-    // include/uapi/linux/openat2.h, mman.h
+    // include/uapi/linux/openat2.h
     open_how: 24,
     // include/linux/exportfs.h, fcntl.h
     file_handle: 8,
     'file_handle.handle_type': 4,
     'file_handle.f_handle': 8,
-    cachestat_range: 16,
-    cachestat: 40,
+    // fs/ext4/ext4.h
+    EXT4_IOC_GETFSUUID: 0x8008662c,
+    'fsuuid.fsu_uuid': 8,
   });
 });
 
