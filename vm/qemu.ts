@@ -44,7 +44,7 @@ const emulationOptions = [
   'maxcpus=1',
 ];
 
-function kernelCommandLine(accelerator: Accelerator): string {
+function kernelCommandLine(accelerator: Accelerator, memory: number): string {
   return [
     'console=ttyS0',
     'ignore_loglevel', // everything is printed, whatever its level,
@@ -55,6 +55,8 @@ function kernelCommandLine(accelerator: Accelerator): string {
     'random.trust_cpu=on',
     'no_timer_check',
     'cryptomgr.notests',
+    // Memory that is declared persistent, for DAX: /dev/pmem0. What lies at the very end is the firmware's.
+    ...(memory >= 1024 ? [`memmap=64M!${memory - 128}M`] : []),
     ...(accelerator === 'tcg' ? emulationOptions : []),
   ].join(' ');
 }
@@ -80,7 +82,7 @@ function machineArguments({ accelerator, kernel, initrd, memory }: Omit<Machine,
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
     ...['-machine', 'pc', '-accel', accelerators[accelerator], '-cpu', cpus[accelerator]],
     ...['-smp', '2', '-m', String(memory)],
-    ...['-kernel', kernel.image, '-initrd', initrd, '-append', kernelCommandLine(accelerator)],
+    ...['-kernel', kernel.image, '-initrd', initrd, '-append', kernelCommandLine(accelerator, memory)],
     ...['-device', 'virtio-rng-pci'],
   ];
 }

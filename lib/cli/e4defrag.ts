@@ -66,9 +66,12 @@ async function runAll({ statistics, verbose, targets }: Arguments, console: Cons
   let anySuccess = false;
   for (const [i, target] of targets.entries()) {
     if (statistics && i > 0) await console.print([out('')]);
-    const engine = statistics ? check : defragment;
     // e4defrag tells of every file.
-    const events: AsyncIterable<Event> = engine([target], { everyFile: true, signal: stop.signal });
+    const engine = { everyFile: true, signal: stop.signal };
+    // Scripts run several at a time.
+    const events: AsyncIterable<Event> = statistics
+      ? check([target], engine)
+      : defragment([target], { ...engine, priority: 'idle', wait: true });
     const targetReport = new TargetReport(options);
     const code = await report(events, (event) => targetReport.lines(event), console);
     if (code === EXIT.INTERRUPTED) return code;

@@ -6,9 +6,13 @@ const COLUMN = 28;
 /** The text of --help, made from the tables of commands and options. */
 export function helpText(): string {
   const commands = Object.entries(COMMANDS).map(([name, { help }]) => entry(name, help));
-  const options = Object.entries(OPTIONS).map(([name, spec]: [string, OptionSpec]) =>
-    entry(optionHeading(name, spec), spec.help + onlyFor(spec)),
-  );
+  const specs: [string, OptionSpec][] = Object.entries(OPTIONS);
+  const options = specs
+    .filter(([, spec]) => !isForDefragOnly(spec))
+    .map(([name, spec]) => entry(optionHeading(name, spec), spec.help + notes(spec)));
+  const defragOptions = specs
+    .filter(([, spec]) => isForDefragOnly(spec))
+    .map(([name, spec]) => entry(optionHeading(name, spec), spec.help));
   return [
     'Usage: ext4-defrag [COMMAND] [OPTION]... TARGET...',
     '',
@@ -22,12 +26,21 @@ export function helpText(): string {
     'Options:',
     ...options,
     '',
-    'SIZE is in bytes, or has a suffix K, M, G or T (powers of 1024).',
+    'Options of defrag only:',
+    ...defragOptions,
+    '',
+    'SIZE is in bytes, or has a suffix K, M, G or T (powers of 1024). TIME is in',
+    'seconds, or has units d, h, m and s: 90, 30m, 1h30m. MS is in milliseconds, or',
+    'has a unit ms or s. PERCENT is above 0, and 100 at most.',
     'PROFILE is seek=TIME,bandwidth=SIZE, or one of them: what a jump on the device',
     'costs, in s, ms or us, and what it reads a second: seek=12ms,bandwidth=180M.',
     '',
+    'The signal USR1 makes it print on standard error how far it is.',
+    '',
     'Exit status: 0 done, or nothing needed; 1 some file failed; 2 usage; 3 target or',
-    'kernel not supported; 130 stopped by a signal, with the chunk in hand finished.',
+    'kernel not supported; 4 ended at a limit (--time-limit, --max-bytes,',
+    '--max-written-percent), run it again to go on; 130 stopped by a signal, with the',
+    'chunk in hand finished.',
     '',
   ].join('\n');
 }
@@ -36,13 +49,15 @@ function optionHeading(name: string, { short, value }: OptionSpec): string {
   return `${short ? `-${short}, ` : '    '}--${name}${value ? ` ${value}` : ''}`;
 }
 
-function onlyFor({ commands, repeatable }: OptionSpec): string {
+const isForDefragOnly = ({ commands }: OptionSpec): boolean => commands?.join() === 'defrag';
+
+function notes({ commands, repeatable }: OptionSpec): string {
   const targeted = Object.entries(COMMANDS).filter(([, { takesTargets }]) => takesTargets);
-  const notes = [
+  const all = [
     ...(repeatable ? ['repeatable'] : []),
     ...(commands && commands.length < targeted.length ? [`${commands.join(', ')} only`] : []),
   ];
-  return notes.length > 0 ? ` (${notes.join('; ')})` : '';
+  return all.length > 0 ? ` (${all.join('; ')})` : '';
 }
 
 function entry(heading: string, text: string): string {

@@ -48,4 +48,7 @@ async function execute(line: CommandLine): Promise<number> {
   return (await import('./run.ts')).run({ ...line, command });
 }
 
+// A run answers this signal. Without a listener Node would open its debugger, which a process of root must not do.
+process.on('SIGUSR1', () => undefined);
+
 process.exitCode = await main(process.argv[1], process.argv.slice(2));

@@ -1,8 +1,11 @@
 import { parseArgs } from 'node:util';
 import type { DefragmentOptions } from '../move/defragment.ts';
+import type { Priority } from '../move/pace/priority.ts';
 import { DEFAULT_TOP } from '../report/worst.ts';
 import { parseDeviceProfile } from './deviceProfile.ts';
-import { parseCount, parseSize } from './size.ts';
+import { parsePercent } from './percent.ts';
+import { parseCount, parseRate, parseSize, parseSizeAboveZero } from './size.ts';
+import { parseDuration, parseLatency } from './time.ts';
 import { UsageError } from './usageError.ts';
 
 export type Command = 'defrag' | 'check' | 'plan' | 'demo';
@@ -23,7 +26,7 @@ export const COMMANDS: Readonly<Record<Command, CommandSpec>> = {
 export interface OptionSpec {
   readonly short?: string;
   /** What the value is called, for options that take one. */
-  readonly value?: 'SIZE' | 'GLOB' | 'N' | 'PROFILE';
+  readonly value?: 'SIZE' | 'GLOB' | 'N' | 'PROFILE' | 'LEVEL' | 'MS' | 'PERCENT' | 'TIME' | 'FILE';
   readonly repeatable?: true;
   /** The commands that have it; all when absent. */
   readonly commands?: readonly Command[];
@@ -34,6 +37,12 @@ const ENGINE: readonly Command[] = ['defrag', 'check', 'plan'];
 const PLANNING: readonly Command[] = ['defrag', 'plan'];
 const CHECKING: readonly Command[] = ['check'];
 const MOVING: readonly Command[] = ['defrag'];
+
+const PRIORITIES: readonly Priority[] = ['normal', 'low', 'idle'];
+
+/** How the command `defrag` gives way; the library's own defaults do not. */
+const DEFAULT_PRIORITY: Priority = 'idle';
+const DEFAULT_PRESSURE = 50;
 
 /** Every option there is, in the order in which help names them. */
 export const OPTIONS = {
@@ -67,6 +76,44 @@ export const OPTIONS = {
     value: 'PROFILE',
     commands: ENGINE,
     help: 'estimate read times by PROFILE; by default as for a typical disk or SSD',
+  },
+  priority: {
+    value: 'LEVEL',
+    commands: MOVING,
+    help: `how to compete for processor and device: normal, low or idle (${DEFAULT_PRIORITY} by default)`,
+  },
+  'max-rate': { value: 'SIZE', commands: MOVING, help: 'move no more than SIZE a second' },
+  'max-latency': {
+    value: 'MS',
+    commands: MOVING,
+    help: "hold a file's locks for no longer than MS at a time (100)",
+  },
+  pressure: {
+    value: 'PERCENT',
+    commands: MOVING,
+    help: `pause while others wait for I/O for more than PERCENT of the time (${DEFAULT_PRESSURE}; 100 never pauses)`,
+  },
+  'time-limit': { value: 'TIME', commands: MOVING, help: 'end after TIME' },
+  'max-bytes': { value: 'SIZE', commands: MOVING, help: 'end when SIZE has been moved in all' },
+  'max-written-percent': {
+    value: 'PERCENT',
+    commands: MOVING,
+    help: 'end when so much of the size of the filesystem has been moved',
+  },
+  state: {
+    value: 'FILE',
+    commands: MOVING,
+    help: 'keep in FILE what the next run can use, instead of in its usual place',
+  },
+  'no-state': { commands: MOVING, help: 'keep nothing for the next run, and use nothing of earlier ones' },
+  'ignore-history': {
+    commands: MOVING,
+    help: 'also move files that fragment again as soon as they are moved',
+  },
+  wait: { commands: MOVING, help: 'wait while another run works on the filesystem, instead of failing' },
+  measure: {
+    commands: MOVING,
+    help: 'measure what reading a sample of the files takes, before and after',
   },
   exclusive: { commands: MOVING, help: 'leave files alone that another process has open' },
   'allow-fast-commit': {
@@ -126,7 +173,7 @@ export function parseCommandLine(
     verbose: values.has('verbose'),
     json: values.has('json'),
     top: valueOf(values, 'top', parseCount) ?? DEFAULT_TOP,
-    engine: engineOptions(values),
+    engine: { ...engineOptions(values), ...(command === 'defrag' && movingOptions(values)) },
   };
 }
 
@@ -198,6 +245,9 @@ function checkOptions(command: Command, values: Values): void {
   if (values.has('full') && values.has('fragment-size')) {
     throw new UsageError('--full and --fragment-size exclude each other');
   }
+  if (values.has('state') && values.has('no-state')) {
+    throw new UsageError('--state and --no-state exclude each other');
+  }
 }
 
 function checkTargets(command: Command, targets: readonly Word[]): void {
@@ -219,26 +269,56 @@ function valueOf<T>(
 }
 
 function engineOptions(values: Values): DefragmentOptions {
-  const size = (name: OptionName) => valueOf(values, name, parseSize);
   const exclude = values.get('exclude') ?? [];
   for (const pattern of exclude) {
     if (/^\/*$/.test(pattern)) throw new UsageError(`--exclude ${pattern} matches nothing: it names no file`);
   }
-  const fragmentSize = size('fragment-size');
-  if (fragmentSize === 0) throw new UsageError('--fragment-size must be more than 0');
-  const [minSize, maxSize] = [size('min-size'), size('max-size')];
+  const minSize = valueOf(values, 'min-size', parseSize);
+  const maxSize = valueOf(values, 'max-size', parseSize);
   if (minSize !== undefined && maxSize !== undefined && minSize > maxSize) {
     throw new UsageError('--min-size is more than --max-size: no file can match');
   }
   return {
     full: values.has('full'),
-    fragmentSize,
+    fragmentSize: valueOf(values, 'fragment-size', parseSizeAboveZero),
     exclude,
     minSize,
     maxSize,
     deviceProfile: valueOf(values, 'device-profile', parseDeviceProfile),
+  };
+}
+
+/** What only `defrag` has. */
+function movingOptions(values: Values): DefragmentOptions {
+  const state = valueOf(values, 'state', parsePath);
+  return {
+    priority: valueOf(values, 'priority', parsePriority) ?? DEFAULT_PRIORITY,
+    maxRate: valueOf(values, 'max-rate', parseRate),
+    maxLatency: valueOf(values, 'max-latency', parseLatency),
+    pressure: valueOf(values, 'pressure', parsePercent) ?? DEFAULT_PRESSURE,
+    timeLimit: valueOf(values, 'time-limit', parseDuration),
+    maxBytes: valueOf(values, 'max-bytes', parseSizeAboveZero),
+    maxWrittenPercent: valueOf(values, 'max-written-percent', parsePercent),
+    state: values.has('no-state') ? undefined : (state ?? true),
+    ignoreHistory: values.has('ignore-history'),
+    wait: values.has('wait'),
+    measure: values.has('measure'),
     exclusive: values.has('exclusive'),
     allowFastCommit: values.has('allow-fast-commit'),
     allowNoJournal: values.has('allow-no-journal'),
   };
+}
+
+function parsePriority(text: string, where: string): Priority {
+  const priority = PRIORITIES.find((level) => level === text);
+  if (priority === undefined) {
+    throw new UsageError(`${where} ${text} is not a level: give ${PRIORITIES.join(', ')}`);
+  }
+  return priority;
+}
+
+/** Targets may have names that are not text; this file's name is the user's to choose. */
+function parsePath(text: string, where: string): string {
+  if (!text.includes('\ufffd')) return text;
+  throw new UsageError(`${where} ${text} is not UTF-8: give a file whose name is`);
 }

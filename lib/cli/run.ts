@@ -9,7 +9,7 @@ import { Console } from './console.ts';
 import { EXIT, exitCodeOf, type ExitCode } from './exitCode.ts';
 import type { Invocation } from './options.ts';
 import { Output } from './output.ts';
-import { StopSignals } from './signals.ts';
+import { onStatusSignal, StopSignals } from './signals.ts';
 import { styleFor } from './terminal.ts';
 
 const ENGINE = { defrag: defragment, check, plan };
@@ -19,8 +19,19 @@ export type EngineCommand = keyof typeof ENGINE;
 
 /** Runs a command of the engine and reports what happens. */
 export async function run(invocation: Invocation & { readonly command: EngineCommand }): Promise<ExitCode> {
-  const { command, json, verbose, top, targets, engine } = invocation;
   const console = new Console(new Output(process.stdout), new Output(process.stderr));
+  const stopTelling = onStatusSignal(() => void console.tellStatus());
+  try {
+    return await finish(await runEngine(invocation, console), console);
+  } finally {
+    stopTelling();
+  }
+}
+
+async function runEngine(
+  { command, json, verbose, top, targets, engine }: Parameters<typeof run>[0],
+  console: Console,
+): Promise<ExitCode> {
   using stop = new StopSignals(() => {
     void console.warn(command === 'defrag' ? 'stopping: finishing the chunk in hand' : 'stopping');
   });
@@ -33,8 +44,7 @@ export async function run(invocation: Invocation & { readonly command: EngineCom
         errorStyle: styleFor(console.err),
       });
   const events = ENGINE[command](targets, { ...engine, signal: stop.signal });
-  const code = await report(events, (event) => reporter.lines(event), console);
-  return finish(code, console);
+  return await report(events, (event) => reporter.lines(event), console);
 }
 
 /**

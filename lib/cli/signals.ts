@@ -26,3 +26,13 @@ export class StopSignals implements Disposable {
     for (const name of SIGNALS) process.off(name, this.#stop);
   }
 }
+
+/**
+ * Makes SIGUSR1 ask how far a run is.
+ *
+ * @returns what ends that
+ */
+export function onStatusSignal(tell: () => void): () => void {
+  process.on('SIGUSR1', tell);
+  return () => void process.off('SIGUSR1', tell);
+}

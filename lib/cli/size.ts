@@ -28,6 +28,27 @@ export function parseSize(text: string, where: string): Bytes {
 }
 
 /**
+ * A size that is not 0.
+ *
+ * @param where the option, for the message
+ * @throws UsageError
+ */
+export function parseSizeAboveZero(text: string, where: string): Bytes {
+  const size = parseSize(text, where);
+  if (size === 0) throw new UsageError(`${where} must be more than 0`);
+  return size;
+}
+
+/**
+ * Bytes a second: a size that is not 0, with or without "/s".
+ *
+ * @param where the option, for the message
+ * @throws UsageError
+ */
+export const parseRate = (text: string, where: string): Bytes =>
+  parseSizeAboveZero(text.replace(/\/s$/, ''), where);
+
+/**
  * A whole number, 0 included.
  *
  * @param where the option, for the message

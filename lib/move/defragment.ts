@@ -1,15 +1,18 @@
 import { refusal, type SafetyOverrides } from '../ext4/safety.ts';
+import { filesystemUuid, statFilesystem } from '../kernel/handle.ts';
 import { pageSize } from '../kernel/page.ts';
 import { countFragments } from '../layout/fragments.ts';
+import { readSeconds, typicalDevice, type DeviceProfile } from '../layout/readCost.ts';
 import { blocks, bytes, toBytes, type Bytes } from '../layout/units.ts';
 import { Discovery } from '../plan/discovery.ts';
 import { planScanned } from '../plan/planScanned.ts';
-import { named, type DefragEvent } from '../report/events.ts';
-import { UnsupportedTarget, type Filesystem } from '../scan/filesystem.ts';
 import type { Worthwhile } from '../plan/worstFirst.ts';
+import { named, type DefragEvent, type NoticeEvent } from '../report/events.ts';
+import { UnsupportedTarget, type Filesystem } from '../scan/filesystem.ts';
+import type { Reason } from '../scan/reasons.ts';
 import { hasItsName, Scanner, type ScannedFile } from '../scan/scan.ts';
-import type { FoundByNumber, TableScan } from '../scan/tableScan.ts';
 import {
+  deviceProfileFor,
   eachTarget,
   listOf,
   planOptionsFor,
@@ -17,14 +20,46 @@ import {
   type CommonOptions,
   type TargetPath,
 } from '../scan/session.ts';
+import type { FoundByNumber, TableScan } from '../scan/tableScan.ts';
 import type { Target } from '../scan/targets.ts';
+import { defaultStatePath } from '../state/runState.ts';
 import { Barrier } from './barrier.ts';
-import { leftAlone, moveBatch, type BatchContext, type Candidate, type Outcome } from './batch.ts';
+import { moveBatch, type BatchContext } from './batch.ts';
+import { Budget } from './budget.ts';
+import { leftAlone, type Candidate, type Gain, type Outcome } from './candidate.ts';
+import { lockFilesystem } from './lock.ts';
+import { Measurement } from './measure.ts';
+import { Memory } from './memory.ts';
+import { bytesWritten } from './pace/counters.ts';
+import { Pace, type PaceOptions, type Pause } from './pace/pace.ts';
+import { lowerPriority, type Priority } from './pace/priority.ts';
 import { probe } from './probe.ts';
 
-export interface DefragmentOptions extends CommonOptions, Partial<SafetyOverrides> {
+export interface DefragmentOptions extends CommonOptions, PaceOptions, Partial<SafetyOverrides> {
   /** Leave files alone that another process has open: the only way to leave no window between move and commit. */
   readonly exclusive?: boolean | undefined;
+  /**
+   * How the threads of this process compete for the processor and the device while the run goes on (`normal`, which
+   * leaves them as they are).
+   */
+  readonly priority?: Priority | undefined;
+  /** End after so many seconds. */
+  readonly timeLimit?: number | undefined;
+  /** End when so many bytes have been moved. */
+  readonly maxBytes?: number | undefined;
+  /** Move no more on a filesystem than this much of its size, in percent. */
+  readonly maxWrittenPercent?: number | undefined;
+  /**
+   * Where to keep what the next run can use: how far this one came, and which files fragment again. A file's path, or
+   * true for the usual place (see {@link defaultStatePath}). Nothing is kept without it.
+   */
+  readonly state?: string | true | undefined;
+  /** Also move files that fragment again as soon as they are moved. */
+  readonly ignoreHistory?: boolean | undefined;
+  /** Wait while another run is at work on the filesystem, instead of failing. */
+  readonly wait?: boolean | undefined;
+  /** Measure what reading a sample of the files takes, before and after. */
+  readonly measure?: boolean | undefined;
 }
 
 const MiB = 1024 * 1024;
@@ -45,51 +80,160 @@ export async function* defragment(
   options: DefragmentOptions = {},
 ): AsyncGenerator<DefragEvent, void, void> {
   const paths = listOf(targets);
-  const run = new Run(options, paths.length > 1);
-  yield* eachTarget(paths, options, run.tally, run.scanner, (target, tables) => run.target(target, tables));
-  yield run.summary();
+  checkDefragOptions(options);
+  const { timeLimit, maxBytes, signal, priority = 'normal' } = options;
+  using budget = new Budget(signal, { time: timeLimit && timeLimit * 1000, bytes: maxBytes });
+  const run = new Run({ ...options, signal: budget.signal }, budget, signal, paths.length > 1);
+  const restore = await lowerPriority(priority);
+  try {
+    yield* eachTarget(paths, run.options, run.tally, run.scanner, (target, tables) =>
+      run.target(target, tables),
+    );
+    yield run.summary();
+  } finally {
+    await restore();
+  }
+}
+
+/** @throws RangeError */
+function checkDefragOptions(options: DefragmentOptions): void {
+  for (const name of ['maxRate', 'maxLatency', 'timeLimit', 'maxBytes', 'maxWrittenPercent'] as const) {
+    const value = options[name];
+    if (value !== undefined && !(value > 0))
+      throw new RangeError(`${name} must be more than 0, not ${value}`);
+  }
+  const { pressure } = options;
+  if (pressure !== undefined && !(pressure > 0 && pressure <= 100)) {
+    throw new RangeError(`pressure must be a percentage from 1 to 100, not ${pressure}`);
+  }
 }
 
 class Run {
   readonly tally = new Tally();
-  readonly #options: DefragmentOptions;
+  readonly options: DefragmentOptions;
   readonly scanner: Scanner;
-  /** While a whole filesystem is worked on. */
-  #discovery: Discovery<DefragEvent> | undefined;
+  readonly #budget: Budget;
+  /** What the caller stops the run by. */
+  readonly #stopped: AbortSignal | undefined;
+  readonly #measurement: Measurement | undefined;
   readonly #sum = { defragmented: 0, fragmentsBefore: 0, fragmentsAfter: 0, bytesMoved: 0 };
+  readonly #gained = {
+    fragmentsBefore: 0,
+    fragmentsAfter: 0,
+    extentsBefore: 0,
+    extentsAfter: 0,
+    readSecondsBefore: 0,
+    readSecondsAfter: 0,
+  };
+  readonly #measured = { files: 0, bytes: 0, secondsBefore: 0, secondsAfter: 0 };
+  readonly #left = { files: 0, bytes: 0, complete: true };
+  readonly #writtenBefore = bytesWritten();
   #bytesPlanned = 0;
+  #continued = false;
+  #reached: 'time' | 'bytes' | undefined;
 
-  constructor(options: DefragmentOptions, overlapping: boolean) {
-    this.#options = options;
+  // While a target is worked on.
+  #discovery: Discovery<DefragEvent> | undefined;
+  #memory: Memory | undefined;
+  #device: DeviceProfile = typicalDevice(false);
+
+  constructor(
+    options: DefragmentOptions,
+    budget: Budget,
+    stopped: AbortSignal | undefined,
+    overlapping: boolean,
+  ) {
+    this.options = options;
+    this.#budget = budget;
+    this.#stopped = stopped;
+    this.#measurement = options.measure ? new Measurement() : undefined;
     this.scanner = new Scanner(options, overlapping);
   }
 
   async *target(target: Target, tables: TableScan | undefined): AsyncGenerator<DefragEvent, void, void> {
     const { filesystem, dirFd } = target;
-    const page = await pageSize();
-    await this.#refuseUnsafe(filesystem, dirFd, page);
-    const barrier = await Barrier.open(dirFd, filesystem.kernel);
+    // What waits for the device now does not wait for us.
+    const pace = new Pace(this.options, filesystem.id);
+    const unlock = await lockFilesystem(filesystem, dirFd, this.options.wait ?? false, this.#budget.signal);
     try {
-      const context: BatchContext = {
-        filesystem,
-        dirFd,
-        pageSize: page,
-        barrier,
-        planOptions: planOptionsFor(target, this.#options),
-        exclusive: this.#options.exclusive ?? false,
-        signal: this.#options.signal,
-      };
-      if (tables === undefined) yield* this.#walk(target, context);
-      else yield* this.#worstFirst(target, tables, context);
+      const page = await pageSize();
+      await this.#refuseUnsafe(filesystem, dirFd, page);
+      if (pace.blind) {
+        yield notice(
+          'pressure',
+          'this kernel does not tell how long others wait for I/O: nothing makes it pause',
+        );
+      }
+      this.#device = deviceProfileFor(target, this.options);
+      using budget = new Budget(this.#budget, { bytes: await this.#shareOf(dirFd) });
+      yield* this.#remember(dirFd);
+      const barrier = await Barrier.open(dirFd, filesystem.kernel);
+      try {
+        const context: BatchContext = {
+          filesystem,
+          dirFd,
+          pageSize: page,
+          barrier,
+          planOptions: planOptionsFor(target, this.options),
+          exclusive: this.options.exclusive ?? false,
+          pace,
+          budget,
+          ending: () => (this.#stopped?.aborted ? 'interrupted' : 'budget'),
+          memory: this.#memory,
+          measurement: this.#measurement,
+        };
+        if (tables === undefined) yield* this.#walk(target, context);
+        else yield* this.#worstFirst(target, tables, context);
+        yield* this.#forget(!budget.signal.aborted);
+      } finally {
+        this.#reached ??= budget.reached;
+        await barrier.close();
+      }
     } finally {
-      await barrier.close();
+      await this.#memory?.save(false);
+      this.#memory = undefined;
+      await unlock();
+    }
+  }
+
+  /** Bytes that may be moved on a filesystem. */
+  async #shareOf(dirFd: number): Promise<number | undefined> {
+    const { maxWrittenPercent } = this.options;
+    if (maxWrittenPercent === undefined) return undefined;
+    const { total, blockSize } = await statFilesystem(dirFd);
+    return (toBytes(total, blockSize) * maxWrittenPercent) / 100;
+  }
+
+  /** Takes up what earlier runs left. */
+  async *#remember(dirFd: number): AsyncGenerator<DefragEvent, void, void> {
+    const { state, ignoreHistory = false } = this.options;
+    if (state === undefined) return;
+    const uuid = await filesystemUuid(dirFd);
+    const path = uuid === undefined || state !== true ? state : defaultStatePath(uuid);
+    if (uuid === undefined || path === undefined || path === true) {
+      yield notice('state', 'there is no place to keep what the next run can use');
+      return;
+    }
+    const memory = await Memory.open(path, uuid, ignoreHistory);
+    if (memory.ignored !== undefined) yield notice('state', memory.ignored);
+    this.#continued ||= memory.continues;
+    this.#memory = memory;
+  }
+
+  /** Leaves what the next run can use. */
+  async *#forget(finished: boolean): AsyncGenerator<DefragEvent, void, void> {
+    const memory = this.#memory;
+    this.#memory = undefined;
+    await memory?.save(finished);
+    if (memory?.failure !== undefined) {
+      yield notice('state', `what the next run could use cannot be kept: ${memory.failure.message}`);
     }
   }
 
   async #refuseUnsafe(filesystem: Filesystem, dirFd: number, page: Bytes): Promise<void> {
     const overrides = {
-      allowFastCommit: this.#options.allowFastCommit ?? false,
-      allowNoJournal: this.#options.allowNoJournal ?? false,
+      allowFastCommit: this.options.allowFastCommit ?? false,
+      allowNoJournal: this.options.allowNoJournal ?? false,
     };
     // What the superblock tells is refused before anything is written; what only trying tells, after the trial.
     const known = { ...filesystem, fastCommit: filesystem.features === undefined ? false : undefined };
@@ -105,7 +249,9 @@ class Run {
     const { blockSize } = context.filesystem;
     let batch: Candidate[] = [];
     let batchBytes = 0;
+    const { signal } = context.budget;
     for await (const item of this.scanner.scan(target)) {
+      if (signal.aborted) break;
       if (item.kind === 'skip') {
         yield this.tally.skip(item.path, item.reason);
         continue;
@@ -124,9 +270,10 @@ class Run {
       }
       const size = toBytes(planned.blocks, blockSize);
       this.#bytesPlanned += size;
+      const candidate: Candidate = { file: item, planned: size };
       if (item.executable) {
         // A program is open for as short a time as possible: it cannot be executed meanwhile.
-        yield* this.#move([{ file: item }], context);
+        yield* this.#move([candidate], context);
         continue;
       }
       // A large file does not make small ones wait for it, nor them for its barrier.
@@ -135,7 +282,7 @@ class Run {
         batch = [];
         batchBytes = 0;
       }
-      batch.push({ file: item });
+      batch.push(candidate);
       batchBytes += size;
       if (batch.length >= BATCH.files) {
         yield* this.#move(batch, context);
@@ -144,6 +291,7 @@ class Run {
       }
     }
     yield* this.#move(batch, context);
+    if (context.budget.signal.aborted) this.#left.complete = false;
   }
 
   /** A whole filesystem's files, what gains most for each byte moved first, while the scan still goes on. */
@@ -156,10 +304,13 @@ class Run {
       target,
       tables,
       planOptions: context.planOptions,
+      batch: BATCH,
       tally: this.tally,
       count: (fragments) => this.#count(fragments),
-      signal: this.#options.signal,
+      refuses: (file) => this.#memory?.refuses(file),
+      signal: this.options.signal,
     });
+    const { signal } = context.budget;
     this.#discovery = discovery;
     discovery.start();
     try {
@@ -168,15 +319,15 @@ class Run {
         const { ended } = discovery;
         yield* discovery.progress();
         yield* discovery.told();
-        const found = this.#aborted ? [] : discovery.queue.popBatch(BATCH.bytes, BATCH.files);
-        if (found.length > 0) yield* this.#moveFound(await this.#lookAgain(tables, found), context);
-        else if (ended || this.#aborted) break;
+        const found = signal.aborted ? [] : discovery.queue.popBatch();
+        if (found.length > 0) yield* this.#moveFound(await this.#lookAgain(tables, found, context), context);
+        else if (ended || signal.aborted) break;
         else await discovery.changed();
       }
-      await (this.#aborted ? discovery.stop() : discovery.finish());
+      if (signal.aborted && !discovery.ended) this.#left.complete = false;
+      await (signal.aborted ? discovery.stop() : discovery.finish());
       yield* discovery.told();
-      this.#count(discovery.queue.fragments);
-      this.tally.leave('interrupted', discovery.queue.size);
+      this.#leave([...discovery.queue], context);
     } catch (error) {
       // What was done is told of, whatever it ended with.
       await discovery.stop();
@@ -189,32 +340,44 @@ class Run {
     }
   }
 
-  get #aborted(): boolean {
-    return this.#options.signal?.aborted ?? false;
+  /** Leaves files for another run. */
+  #leave(files: readonly Worthwhile[], { ending }: BatchContext): void {
+    this.tally.leave(ending(), files.length);
+    this.#left.files += files.length;
+    for (const { bytes, fragments } of files) {
+      this.#left.bytes += bytes;
+      this.#count(fragments);
+    }
   }
 
   /** Asks the kernel about files again that were found some time ago. */
-  async #lookAgain(tables: TableScan, found: readonly Worthwhile[]): Promise<FoundByNumber[]> {
-    const items: FoundByNumber[] = [];
-    for await (const item of tables.inspect(found)) items.push(item);
+  async #lookAgain(
+    tables: TableScan,
+    found: readonly Worthwhile[],
+    context: BatchContext,
+  ): Promise<(FoundByNumber & { planned: Bytes })[]> {
+    const items: (FoundByNumber & { planned: Bytes })[] = [];
+    for await (const item of tables.inspect(found)) {
+      items.push({ ...item, planned: bytes(found[items.length].bytes) });
+    }
     // It ends early only when the run is stopped.
-    this.tally.leave('interrupted', found.length - items.length);
+    this.#leave(found.slice(items.length), context);
     return items;
   }
 
   async *#moveFound(
-    items: readonly FoundByNumber[],
+    items: readonly (FoundByNumber & { planned: Bytes })[],
     context: BatchContext,
   ): AsyncGenerator<DefragEvent, void, void> {
     const programs: Candidate[] = [];
     const others: Candidate[] = [];
-    for (const { inode, item } of items) {
+    for (const { inode, item, planned } of items) {
       if (item.kind === 'skip') yield* this.#tell(this.tally.skip(item.path, item.reason), inode);
       else if (item.kind === 'failed') yield* this.#tell(this.tally.fail(item.path, item.error), inode);
       else {
         const file = this.#discovery?.withName(item) ?? item;
         if (await this.#isExcludedNow(file)) yield* this.#tell(this.tally.skip(file.path, 'vanished'), inode);
-        else (file.executable ? programs : others).push({ file });
+        else (file.executable ? programs : others).push({ file, planned });
       }
     }
     yield* this.#move(others, context);
@@ -223,7 +386,7 @@ class Run {
 
   /** With --exclude: a file that has got another name since it was judged by the one that it had. */
   async #isExcludedNow(file: ScannedFile): Promise<boolean> {
-    const judged = (this.#options.exclude ?? []).length > 0 && this.#discovery?.knowsNames === true;
+    const judged = (this.options.exclude ?? []).length > 0 && this.#discovery?.knowsNames === true;
     return judged && !(await hasItsName(file));
   }
 
@@ -240,17 +403,21 @@ class Run {
     candidates: readonly Candidate[],
     context: BatchContext,
   ): AsyncGenerator<DefragEvent, void, void> {
+    const { signal } = context.budget;
     let queue = candidates;
     while (queue.length > 0) {
+      // Before anything is opened: a pause holds up nobody.
+      for await (const pause of context.pace.wait(0, signal)) yield this.#pause(pause);
       const again: Candidate[] = [];
-      if (this.#options.signal?.aborted) {
-        for (const candidate of queue) yield* this.#report(leftAlone({ candidate }, 'interrupted'), context);
+      if (signal.aborted) {
+        for (const candidate of queue) yield* this.#report(leftAlone(candidate, context.ending()), context);
         return;
       }
       for await (const outcome of moveBatch(queue, context)) {
         if (outcome.kind === 'again') again.push(outcome.candidate);
         else yield* this.#report(outcome, context);
       }
+      await this.#memory?.saveNowAndThen();
       queue = again;
       // The blocks that this round vacated can be allocated only when their freeing is committed.
       if (queue.length > 0) await context.barrier.commit();
@@ -259,35 +426,92 @@ class Run {
 
   *#report(outcome: Exclude<Outcome, { kind: 'again' }>, context: BatchContext): Iterable<DefragEvent> {
     const asBytes = (count: number) => toBytes(blocks(count), context.filesystem.blockSize);
+    if (outcome.kind === 'pause') {
+      yield this.#pause(outcome.pause);
+      return;
+    }
     if (outcome.kind === 'moving') {
-      this.#sum.bytesMoved += asBytes(outcome.moved);
+      const moved = asBytes(outcome.moved);
+      this.#sum.bytesMoved += moved;
+      context.budget.spend(moved);
       yield this.#progress(outcome.path);
       return;
     }
-    const { file } = outcome;
+    const { file, planned, generation } = outcome.candidate;
+    const id = generation === undefined ? undefined : { inode: file.inode, generation };
     if (outcome.kind === 'defragmented') {
-      const { fragmentsBefore, fragmentsAfter, incomplete } = outcome;
-      this.#sum.defragmented++;
-      this.#count(fragmentsBefore, fragmentsAfter);
-      const event: DefragEvent = {
-        type: 'defragmented',
-        ...named(file.path),
-        inode: file.inode,
-        fragmentsBefore,
-        fragmentsAfter,
-        bytesMoved: asBytes(outcome.moved),
-        ...(incomplete && { incomplete }),
-      };
-      yield* this.#tell(event, file.inode);
+      const { gain, incomplete } = outcome;
+      if (incomplete === 'budget') this.#left.files++;
+      if (incomplete === 'budget') this.#left.bytes += Math.max(0, planned - asBytes(outcome.moved));
+      // The next run goes on with what was moved in part.
+      const inPart = incomplete === 'budget' || incomplete === 'interrupted';
+      if (id !== undefined && !inPart) {
+        this.#memory?.moved(id, gain.fragmentsBefore, gain.fragmentsAfter);
+      }
+      yield* this.#tell(
+        this.#defragmented(file, gain, asBytes(outcome.moved), incomplete, context),
+        file.inode,
+      );
       return;
     }
     const fragments = countFragments(file.extents);
     this.#count(fragments);
-    const event =
-      outcome.kind === 'skip'
-        ? this.tally.skip(file.path, outcome.reason, fragments)
-        : this.tally.fail(file.path, outcome.error);
-    yield* this.#tell(event, file.inode);
+    if (outcome.kind === 'failed') {
+      yield* this.#tell(this.tally.fail(file.path, outcome.error), file.inode);
+      return;
+    }
+    const { reason } = outcome;
+    if (reason === 'budget') {
+      this.#left.files++;
+      this.#left.bytes += planned;
+    }
+    if (id !== undefined) this.#memory?.leftAlone(id, reason);
+    const perDay =
+      reason === 'fragments-again' && id !== undefined
+        ? this.#memory?.fragmentsPerDay({ ...id, fragments })
+        : undefined;
+    const event = this.tally.skip(file.path, reason, fragments);
+    yield* this.#tell(perDay === undefined ? event : { ...event, fragmentsPerDay: perDay }, file.inode);
+  }
+
+  #defragmented(
+    file: ScannedFile,
+    gain: Gain,
+    bytesMoved: Bytes,
+    incomplete: Reason | undefined,
+    { filesystem }: BatchContext,
+  ): DefragEvent {
+    const { fragmentsBefore, fragmentsAfter, extentsBefore, extentsAfter, measured } = gain;
+    const size = toBytes(gain.blocks, filesystem.blockSize);
+    const counts = {
+      fragmentsBefore,
+      fragmentsAfter,
+      extentsBefore,
+      extentsAfter,
+      readSecondsBefore: readSeconds(size, fragmentsBefore, this.#device),
+      readSecondsAfter: readSeconds(size, fragmentsAfter, this.#device),
+    };
+    this.#sum.defragmented++;
+    this.#count(fragmentsBefore, fragmentsAfter);
+    for (const key of Object.keys(counts) as (keyof typeof counts)[]) this.#gained[key] += counts[key];
+    if (measured !== undefined) {
+      this.#measured.files++;
+      this.#measured.bytes += size;
+      this.#measured.secondsBefore += measured.secondsBefore;
+      this.#measured.secondsAfter += measured.secondsAfter;
+    }
+    return {
+      type: 'defragmented',
+      ...named(file.path),
+      inode: file.inode,
+      ...counts,
+      bytesMoved,
+      ...(measured && {
+        measuredSecondsBefore: measured.secondsBefore,
+        measuredSecondsAfter: measured.secondsAfter,
+      }),
+      ...(incomplete && { incomplete }),
+    };
   }
 
   #count(before: number, after = before): void {
@@ -302,12 +526,18 @@ class Run {
       files: this.tally.files,
       bytesMoved: bytes(this.#sum.bytesMoved),
       bytesPlanned: this.#bytesPlanned + (this.#discovery?.bytesFound ?? 0),
+      bytesWritten: bytesWritten() - this.#writtenBefore,
       seconds: this.tally.seconds,
     };
   }
 
+  #pause({ paused, percent }: Pause): DefragEvent {
+    return { type: 'pause', paused, percent: Math.round(percent), seconds: this.tally.seconds };
+  }
+
   summary(): DefragEvent {
     const { tally } = this;
+    const reached = this.#stopped?.aborted ? undefined : this.#reached;
     return {
       type: 'summary',
       command: 'defrag',
@@ -319,8 +549,28 @@ class Run {
       fragmentsBefore: this.#sum.fragmentsBefore,
       fragmentsAfter: this.#sum.fragmentsAfter,
       bytesMoved: this.#sum.bytesMoved,
-      interrupted: this.#options.signal?.aborted ?? false,
+      bytesWritten: bytesWritten() - this.#writtenBefore,
+      gained: this.#gained,
+      ...(this.#measured.files > 0 && { measured: this.#measured }),
+      continued: this.#continued,
+      // What ended just when nothing was left has not ended early.
+      ...(reached &&
+        (this.#left.files > 0 || !this.#left.complete) && {
+          budget: {
+            reached,
+            filesLeft: this.#left.files,
+            bytesLeft: this.#left.bytes,
+            complete: this.#left.complete,
+          },
+        }),
+      interrupted: this.#stopped?.aborted ?? false,
       seconds: tally.seconds,
     };
   }
 }
+
+const notice = (about: NoticeEvent['about'], message: string): NoticeEvent => ({
+  type: 'notice',
+  about,
+  message,
+});

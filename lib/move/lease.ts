@@ -17,6 +17,7 @@ export class Leases implements Disposable {
   readonly #held = new Map<number, WhenWanted>();
   readonly #commit: () => Promise<void>;
   readonly #stopped = new Set<number>();
+  readonly #stopping = new AbortController();
   #releasing: Promise<void> = Promise.resolve();
   readonly #onBreak = () => {
     // At once and not between two steps of the iteration: its consumer may take its time, and the kernel takes the
@@ -54,12 +55,21 @@ export class Leases implements Disposable {
     return this.#stopped.has(fd);
   }
 
+  /** Aborted when somebody waits for the first such file. */
+  get stopping(): AbortSignal {
+    return this.#stopping.signal;
+  }
+
   async #answer(): Promise<void> {
     const disturbed: number[] = [];
     for (const [fd, whenWanted] of this.#held) {
       if (await leaseUndisturbed(fd).catch(() => true)) continue;
-      if (whenWanted === 'stop') this.#stopped.add(fd);
-      else disturbed.push(fd);
+      if (whenWanted === 'stop') {
+        this.#stopped.add(fd);
+        this.#stopping.abort();
+      } else {
+        disturbed.push(fd);
+      }
     }
     if (disturbed.length === 0) return;
     // A commit that fails here fails for the batch as well, which reports it.

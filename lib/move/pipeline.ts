@@ -6,13 +6,12 @@ import type { Barrier } from './barrier.ts';
 import type { Reason } from '../scan/reasons.ts';
 import { exchange, undo } from './exchange.ts';
 import type { Leases } from './lease.ts';
+import type { Pace, Pause } from './pace/pace.ts';
 import type { Prefetched, ReadAhead, Stretch } from './readAhead.ts';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
 
-/** One ioctl's worth: below 8 MiB the calls cost, above 16 the locks are held for long and nothing is gained. */
-const CHUNK = 16 * MiB;
 /** For a file that others have open: a shorter wait for them, and a shorter window before its barrier. */
 const SHORT_CHUNK = 8 * MiB;
 /** Chunks being written back while the next ones are exchanged: MOVE_EXT itself never waits for dirty pages. */
@@ -44,12 +43,15 @@ export interface PipelineContext {
   readonly readAhead: ReadAhead;
   readonly barrier: Barrier;
   readonly leases: Leases;
-  readonly signal: AbortSignal | undefined;
+  readonly pace: Pace;
+  readonly signal: AbortSignal;
 }
 
 interface Chunk extends Stretch {
   readonly file: MovingFile;
   readonly part: Segment;
+  /** It is exchanged, and written back, together with others. */
+  readonly small: boolean;
 }
 
 /** Chunks that are exchanged at the same time. */
@@ -66,16 +68,23 @@ const WAVE = { chunks: 64, bytes: 8 * MiB, chunk: 1 * MiB };
 export async function* exchangeAll(
   files: readonly MovingFile[],
   context: PipelineContext,
-): AsyncGenerator<MovingFile, void, void> {
+): AsyncGenerator<MovingFile | Pause, void, void> {
+  const { pace, leases } = context;
+  const signal = AbortSignal.any([context.signal, leases.stopping]);
   const window = new ExposedWindow(context);
   const flushing: Promise<unknown>[] = [];
   const waves = wavesOf(files, context);
+  const drained = async () => {
+    await Promise.all([...flushing, context.readAhead.drained()]);
+  };
   let next = announce(waves, context);
   try {
-    while (next !== undefined && !context.signal?.aborted) {
+    while (next !== undefined && !context.signal.aborted) {
       const { wave, arrival } = next;
       const prefetched = await arrival;
-      if (context.signal?.aborted) break;
+      // Who waits for a file of this batch ends a pause.
+      yield* pace.wait(sizeOf(wave), signal, drained);
+      if (context.signal.aborted) break;
       next = announce(waves, context);
       const moved = await Promise.all(wave.map((chunk, i) => exchangeChunk(chunk, prefetched[i], context)));
       const done = wave.filter((_, i) => moved[i]);
@@ -88,6 +97,8 @@ export async function* exchangeAll(
     await Promise.allSettled([...flushing, next?.arrival]);
   }
 }
+
+const sizeOf = (wave: Wave): number => wave.reduce((sum, { length }) => sum + length, 0);
 
 /** The next wave, and the promise that it is in the cache. */
 function announce(waves: Iterator<Wave, undefined>, { readAhead }: PipelineContext) {
@@ -112,7 +123,10 @@ async function exchangeChunk(
     file.stopped = 'busy';
     return true;
   }
+  const started = performance.now();
   const { moved, error } = await exchange(file.fd, part, context.blockSize);
+  // Small ones share their way, which says nothing of one call.
+  if (!chunk.small) context.pace.took(chunk.length, performance.now() - started);
   file.moved += moved;
   fail(file, error);
   file.toDrop.push(...prefetched.uncached);
@@ -127,24 +141,20 @@ function hasEnded(file: MovingFile, { leases }: PipelineContext): boolean {
 /** What can be exchanged next, cut when it is asked for. Files that have ended are passed over. */
 function* wavesOf(files: readonly MovingFile[], context: PipelineContext): Generator<Wave, undefined> {
   let wave: Chunk[] = [];
-  let total = 0;
+  let room = WAVE.bytes;
   for (const file of files) {
     for (const segment of file.segments) {
       for (let done = 0; done < segment.length && !hasEnded(file, context);) {
         const chunk = chunkOf(file, segment, done, context);
         done += chunk.part.length;
-        // A file that others have open has a commit of its own after each chunk.
-        const small = chunk.length <= WAVE.chunk && context.leases.holds(file.fd);
-        if (wave.length > 0 && (!small || wave.length === WAVE.chunks || total + chunk.length > WAVE.bytes)) {
+        const joins = chunk.small && wave.length < WAVE.chunks && chunk.length <= room;
+        if (wave.length > 0 && !joins) {
           yield wave;
-          [wave, total] = [[], 0];
+          wave = [];
         }
+        if (wave.length === 0) room = Math.min(WAVE.bytes, context.pace.mostAtOnce);
         wave.push(chunk);
-        total += chunk.length;
-        if (!small) {
-          yield wave;
-          [wave, total] = [[], 0];
-        }
+        room -= chunk.small ? chunk.length : Infinity;
       }
     }
   }
@@ -153,9 +163,10 @@ function* wavesOf(files: readonly MovingFile[], context: PipelineContext): Gener
 }
 
 function chunkOf(file: MovingFile, segment: Segment, done: number, context: PipelineContext): Chunk {
-  const { blockSize, leases } = context;
-  const most = (leases.holds(file.fd) ? CHUNK : SHORT_CHUNK) / blockSize;
-  const length = blocks(Math.min(most, segment.length - done));
+  const { blockSize, leases, pace } = context;
+  const leased = leases.holds(file.fd);
+  const most = Math.min(pace.chunkBytes, leased ? Infinity : SHORT_CHUNK);
+  const length = blocks(Math.min(Math.floor(most / blockSize), segment.length - done));
   const part = {
     donorFd: segment.donorFd,
     logical: blocks(segment.logical + done),
@@ -163,7 +174,14 @@ function chunkOf(file: MovingFile, segment: Segment, done: number, context: Pipe
     physical: blocks(segment.physical + done),
     length,
   };
-  return { file, part, offset: toBytes(part.logical, blockSize), length: toBytes(length, blockSize) };
+  return {
+    file,
+    part,
+    offset: toBytes(part.logical, blockSize),
+    length: toBytes(length, blockSize),
+    // A file that others have open has a commit of its own after each chunk.
+    small: leased && toBytes(segment.length, blockSize) <= WAVE.chunk,
+  };
 }
 
 /**
@@ -195,10 +213,12 @@ export function fail(file: MovingFile, error: SystemError | undefined): void {
  * nothing of the file is dropped from the cache before all of it is known to be written. Never rejects: it is awaited
  * later.
  */
-async function flush({ file, part, offset, length }: Chunk, { blockSize }: PipelineContext): Promise<void> {
+async function flush(
+  { file, part, offset, length, small }: Chunk,
+  { blockSize }: PipelineContext,
+): Promise<void> {
   try {
     // Nobody waits for the small ones here: they are awaited together at the end, when their donor is closed as well.
-    const small = length <= WAVE.chunk;
     await syncFileRange(file.fd, offset, length, small ? SYNC_RANGE.WRITE : SYNC_RANGE.ALL);
     if (!small) await fadvise(part.donorFd, toBytes(part.donor, blockSize), length, FADV.DONTNEED);
   } catch (error) {

@@ -74,7 +74,7 @@ export class ReadAhead {
   #first = 0;
   #next = 0;
   #closed = false;
-  readonly #reading = new Set<Promise<Prefetched> | undefined>();
+  readonly #reading = new Set<Promise<Prefetched>>();
   /** Files whose reader was told not to read ahead by itself. */
   readonly #random = new Set<number>();
 
@@ -132,9 +132,10 @@ export class ReadAhead {
       i - this.#first < MOST_PIECES && pieces[i].position - pieces[this.#first].position < AHEAD;
     for (; this.#next < pieces.length && (this.#next < least || inWindow(this.#next)); this.#next++) {
       const piece = pieces[this.#next];
-      piece.reading = piece.length <= QUICK ? this.#prefetch(piece) : this.#inLane(piece);
-      this.#reading.add(piece.reading);
-      void piece.reading.finally(() => this.#reading.delete(piece.reading));
+      const reading = piece.length <= QUICK ? this.#prefetch(piece) : this.#inLane(piece);
+      this.#reading.add(reading);
+      void reading.finally(() => this.#reading.delete(reading));
+      piece.reading = reading;
     }
   }
 
@@ -168,6 +169,13 @@ export class ReadAhead {
       if (!isSystemFailure(error)) throw error;
       failed(fd, error as SystemError);
       return KEEP;
+    }
+  }
+
+  /** Waits until everything asked for so far has come. */
+  async drained(): Promise<void> {
+    for (const { fd, offset, length } of this.#pieces.slice(this.#first, this.#next)) {
+      if (!this.#closed) await this.#arrival(fd, offset, length);
     }
   }
 

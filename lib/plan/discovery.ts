@@ -10,7 +10,7 @@ import type { FileNames, TableScan } from '../scan/tableScan.ts';
 import type { Target } from '../scan/targets.ts';
 import type { PlanOptions } from './plan.ts';
 import { planScanned } from './planScanned.ts';
-import { WorstFirst } from './worstFirst.ts';
+import { WorstFirst, type BatchLimits } from './worstFirst.ts';
 
 /** Reasons that say that nothing has to be done: such files are counted and not named. */
 const NOTHING_TO_DO: ReadonlySet<Reason> = new Set<Reason>([
@@ -18,6 +18,7 @@ const NOTHING_TO_DO: ReadonlySet<Reason> = new Set<Reason>([
   'large-fragments',
   'one-block',
   'no-blocks',
+  'done-earlier',
 ]);
 
 /** An event about a file whose name may not be known yet. */
@@ -30,10 +31,14 @@ export interface DiscoveryContext {
   readonly target: Target;
   readonly tables: TableScan;
   readonly planOptions: PlanOptions;
+  /** What is worked on at once. */
+  readonly batch: BatchLimits;
   readonly tally: Tally;
   readonly signal: AbortSignal | undefined;
   /** Is told of every file's fragments that does not go into the queue. */
   readonly count: (fragments: number) => void;
+  /** Why a file that is worth moving stays all the same. */
+  readonly refuses?: (file: { inode: number; generation: number; fragments: number }) => Reason | undefined;
 }
 
 /**
@@ -41,7 +46,7 @@ export interface DiscoveryContext {
  * files are known only when everything is found, so what is to be told of a file may have to wait.
  */
 export class Discovery<E extends object> {
-  readonly queue = new WorstFirst();
+  readonly queue: WorstFirst;
   readonly #context: DiscoveryContext;
   /** Files that may have to be named. */
   readonly #known: InodeSet;
@@ -58,6 +63,7 @@ export class Discovery<E extends object> {
 
   constructor(context: DiscoveryContext) {
     this.#context = context;
+    this.queue = new WorstFirst(context.batch);
     this.#known = context.tables.inodeSet();
   }
 
@@ -173,22 +179,24 @@ export class Discovery<E extends object> {
       // Without them files are called by their numbers.
       if (!isSystemFailure(error)) throw error;
     }
+    this.queue.group((inode) => this.#names?.parentOf(inode));
   }
 
   #weigh(file: ScannedFile): void {
-    const { target, planOptions, tally, count } = this.#context;
-    const plan = planScanned(file, planOptions);
+    const { target, planOptions, tally, count, refuses } = this.#context;
     const fragments = countFragments(file.extents);
+    const generation = file.handle?.generation ?? 0;
+    const worthwhile = planScanned(file, planOptions);
+    const refused =
+      typeof worthwhile === 'string' ? undefined : refuses?.({ inode: file.inode, generation, fragments });
+    const plan = refused ?? worthwhile;
     if (fragments > 1) this.#fragmentedFiles++;
     if (typeof plan !== 'string') {
       const bytes = toBytes(plan.blocks, target.filesystem.blockSize);
       this.#bytesFound += bytes;
       this.#known.add(file.inode);
-      const generation = file.handle?.generation ?? 0;
-      this.queue.push(
-        { inode: file.inode, generation, bytes, fragments },
-        (plan.fragmentsBefore - plan.fragmentsAfter) / plan.blocks,
-      );
+      const saved = plan.fragmentsBefore - plan.fragmentsAfter;
+      this.queue.push({ inode: file.inode, generation, bytes, fragments, saved });
       return;
     }
     count(fragments);

@@ -48,7 +48,8 @@ export async function* plan(
   yield* eachTarget(paths, options, tally, scanner, async function* (target, tables) {
     const planOptions = planOptionsFor(target, options);
     if (tables !== undefined) {
-      yield* planTables({ target, tables, planOptions, tally, count, signal: options.signal }, add);
+      const context = { target, tables, planOptions, batch: AGAIN, tally, count, signal: options.signal };
+      yield* planTables(context, add);
       return;
     }
     for await (const item of scanner.scan(target)) {
@@ -85,7 +86,7 @@ export async function* plan(
 }
 
 /** Files looked at again by one call: what the scan saw is long ago. */
-const AGAIN = 128;
+const AGAIN = { bytes: Infinity, files: 128 };
 
 /** The plans for a whole filesystem, what gains most for each byte moved first. */
 async function* planTables(
@@ -103,7 +104,7 @@ async function* planTables(
     await discovery.finish();
     yield* discovery.told();
     while (discovery.queue.size > 0 && !signal?.aborted) {
-      const found = discovery.queue.popBatch(Infinity, AGAIN);
+      const found = discovery.queue.popBatch();
       let left = found.length;
       for await (const { inode, item } of tables.inspect(found)) {
         left--;
@@ -120,7 +121,7 @@ async function* planTables(
       }
       tally.leave('interrupted', left);
     }
-    context.count(discovery.queue.fragments);
+    for (const { fragments } of discovery.queue) context.count(fragments);
     tally.leave('interrupted', discovery.queue.size);
   } finally {
     await discovery.stop();

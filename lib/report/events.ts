@@ -106,6 +106,8 @@ export interface SkipEvent extends Named {
   readonly reason: Reason;
   /** How many fragments it has, where its layout was read. */
   readonly fragments?: number;
+  /** How many it regains in a day, where earlier runs tell. */
+  readonly fragmentsPerDay?: number;
 }
 
 /** A file's layout was improved; FIEMAP showed it after the commit. */
@@ -114,7 +116,16 @@ export interface DefragmentedEvent extends Named {
   readonly inode: number;
   readonly fragmentsBefore: number;
   readonly fragmentsAfter: number;
+  /** Merged extents. */
+  readonly extentsBefore: number;
+  readonly extentsAfter: number;
   readonly bytesMoved: number;
+  /** Estimated seconds of a sequential read. */
+  readonly readSecondsBefore: number;
+  readonly readSecondsAfter: number;
+  /** Seconds that reading it from the device took, for a sample of the files when that was asked for. */
+  readonly measuredSecondsBefore?: number;
+  readonly measuredSecondsAfter?: number;
   /** Why the file is not all that was planned: its pages stayed busy, no better place was left, the run was stopped, … */
   readonly incomplete?: Reason;
 }
@@ -140,7 +151,25 @@ export interface ProgressEvent extends Named {
   /** Bytes moved so far, and bytes of all plans found so far. */
   readonly bytesMoved: number;
   readonly bytesPlanned: number;
+  /** Bytes that this process has had written to any device since the run began, as far as the kernel tells. */
+  readonly bytesWritten: number;
   readonly seconds: number;
+}
+
+/** Work pauses because others wait for the device, or goes on. */
+export interface PauseEvent {
+  readonly type: 'pause';
+  readonly paused: boolean;
+  /** How much of the time others waited, in percent. */
+  readonly percent: number;
+  readonly seconds: number;
+}
+
+/** Something that was asked for is not to be had; the work goes on without it. */
+export interface NoticeEvent {
+  readonly type: 'notice';
+  readonly about: 'state' | 'pressure';
+  readonly message: string;
 }
 
 export interface CheckSummary {
@@ -190,6 +219,35 @@ export interface DefragSummary {
   readonly fragmentsBefore: number;
   readonly fragmentsAfter: number;
   readonly bytesMoved: number;
+  /** As in {@link ProgressEvent}. */
+  readonly bytesWritten: number;
+  /** Of the files that were improved. */
+  readonly gained: {
+    readonly fragmentsBefore: number;
+    readonly fragmentsAfter: number;
+    readonly extentsBefore: number;
+    readonly extentsAfter: number;
+    /** Estimated seconds of reading all of them once. */
+    readonly readSecondsBefore: number;
+    readonly readSecondsAfter: number;
+  };
+  /** What reading a sample of them took, when that was asked for. */
+  readonly measured?: {
+    readonly files: number;
+    readonly bytes: number;
+    readonly secondsBefore: number;
+    readonly secondsAfter: number;
+  };
+  /** Whether the run goes on where an earlier one stopped. */
+  readonly continued: boolean;
+  /** The limit that ended the run, and what is left to do by what is known of it. */
+  readonly budget?: {
+    readonly reached: 'time' | 'bytes';
+    readonly filesLeft: number;
+    readonly bytesLeft: number;
+    /** False when the run ended before everything was found: then there may be more. */
+    readonly complete: boolean;
+  };
   readonly interrupted: boolean;
   readonly seconds: number;
 }
@@ -215,6 +273,8 @@ export type DefragEvent =
   | FailedEvent
   | UnsupportedEvent
   | ProgressEvent
+  | PauseEvent
+  | NoticeEvent
   | DefragSummary;
 
 /** Everything that happens. The last event of a run is always its summary. */

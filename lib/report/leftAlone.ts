@@ -20,7 +20,11 @@ export const FINE_AS_IT_IS: ReadonlySet<Reason> = new Set<Reason>([
   'too-small',
   'too-large',
   'vanished',
+  'done-earlier',
 ]);
+
+/** Reasons that say the run ended before a file's turn came: they say nothing of the file. */
+export const ENDED_BEFORE: ReadonlySet<Reason> = new Set<Reason>(['interrupted', 'budget']);
 
 /** Whether a file that was left alone deserves a line of its own. */
 export function isWorthTelling(

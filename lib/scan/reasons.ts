@@ -34,6 +34,10 @@ export const REASONS = {
   'no-better-place': 'free space is in pieces: no better place was found for it',
   'no-space': 'free space is at its reserve',
   interrupted: 'the run was stopped before its turn',
+  budget: 'what this run may use up was used up before its turn',
+  'done-earlier': 'the run that this one continues has dealt with it already',
+  'fragments-again':
+    'it fragments again soon after it is moved; let its writer preallocate it or write larger pieces (--ignore-history moves it all the same)',
   'not-improved': 'moving it did not make it more contiguous, so it was put back',
 } as const;
 

@@ -1,15 +1,21 @@
 import { randomBytes } from 'node:crypto';
 import { chmodSync } from 'node:fs';
-import { chmod, copyFile, mkdir, readdir, symlink, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { execa, type Options } from 'execa';
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { filefrag, identify, MiB, scaled, type Lab } from '../support/lab.ts';
 import { useLab } from '../support/use.ts';
 
 // The command as it is installed: compiled, in a process of its own.
 const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+
+// What runs leave for the next is none of this machine's.
+process.env.STATE_DIRECTORY = await mkdtemp(join(tmpdir(), 'ext4-defrag-state-'));
+await chmod(process.env.STATE_DIRECTORY, 0o1777);
+afterAll(() => rm(process.env.STATE_DIRECTORY ?? '', { recursive: true }));
 
 const run = (args: readonly string[], options: Options = {}) =>
   execa(process.execPath, [CLI, ...args], { reject: false, ...options }) as Promise<{
@@ -149,6 +155,37 @@ describe('defrag', () => {
       expect(await Promise.all(names.map((name) => identify(l.path(name))))).toEqual(before);
     },
   );
+
+  test('a budget ends the run with exit 4, the next goes on, and both say so', async () => {
+    const l = await useLab();
+    for (const name of ['a', 'b', 'c']) await fragmented(l, name, 4 * MiB);
+    await l.remount();
+    const first = await run(['--max-bytes', '6M', l.mountPoint]);
+    expect(first.exitCode).toBe(4);
+    expect(first.stdout).toMatch(/limit of bytes/);
+    const second = await run(['--json', l.mountPoint]);
+    expect(second.exitCode).toBe(0);
+    expect(lines(second.stdout).at(-1)).toMatchObject({ continued: true, defragmented: 2 });
+    expect((await readdir(process.env.STATE_DIRECTORY ?? '')).length).toBeGreaterThan(0);
+  });
+
+  test('SIGUSR1 shows where the run is, and nothing else happens', async () => {
+    const l = await useLab();
+    await fragmented(l, 'a', 8 * MiB);
+    await l.remount();
+    const child = execa(process.execPath, [CLI, '--json', '--max-rate', '2M', l.mountPoint], {
+      reject: false,
+    });
+    await new Promise((resolve) =>
+      child.stdout.on('data', (text: Buffer) => /"progress"/.test(text.toString()) && resolve(text)),
+    );
+    child.kill('SIGUSR1');
+    const { exitCode, stderr } = await child;
+    expect(exitCode).toBe(0);
+    expect(stderr).toMatch(/MiB/);
+    expect(stderr).not.toMatch(/Debugger/);
+    expect(stderr.trim().split('\n')).toHaveLength(1);
+  });
 
   test('results to a closed pipe end the run quietly', async () => {
     const l = await useLab();

@@ -8,7 +8,9 @@ import { defragment } from '../../lib/index.ts';
 import { closeFd } from '../../lib/kernel/handle.ts';
 import { pageSize } from '../../lib/kernel/page.ts';
 import { Barrier } from '../../lib/move/barrier.ts';
+import { Budget } from '../../lib/move/budget.ts';
 import { moveBatch } from '../../lib/move/batch.ts';
+import { Pace } from '../../lib/move/pace/pace.ts';
 import { Scanner, type ScannedFile } from '../../lib/scan/scan.ts';
 import { planOptionsFor } from '../../lib/scan/session.ts';
 import { openTarget } from '../../lib/scan/targets.ts';
@@ -29,7 +31,7 @@ async function moveWith(path: string, commit?: () => Promise<void>): Promise<voi
     const files: ScannedFile[] = [];
     for await (const item of new Scanner({}, false).scan(target)) if (item.kind === 'file') files.push(item);
     const outcomes = moveBatch(
-      files.map((file) => ({ file })),
+      files.map((file) => ({ file, planned: file.size })),
       {
         filesystem: target.filesystem,
         dirFd: target.dirFd,
@@ -37,7 +39,11 @@ async function moveWith(path: string, commit?: () => Promise<void>): Promise<voi
         barrier,
         planOptions: planOptionsFor(target, {}),
         exclusive: false,
-        signal: undefined,
+        pace: new Pace({}, target.filesystem.id),
+        budget: new Budget(undefined, {}),
+        ending: () => 'interrupted',
+        memory: undefined,
+        measurement: undefined,
       },
     );
     const kinds: string[] = [];

@@ -3,7 +3,10 @@ import { parseDeviceProfile } from '../../lib/cli/deviceProfile.ts';
 import { exitCodeOf } from '../../lib/cli/exitCode.ts';
 import { helpText } from '../../lib/cli/help.ts';
 import { COMMANDS, OPTIONS, parseCommandLine } from '../../lib/cli/options.ts';
-import { parseCount, parseSize } from '../../lib/cli/size.ts';
+import { parsePercent } from '../../lib/cli/percent.ts';
+import { onStatusSignal } from '../../lib/cli/signals.ts';
+import { parseCount, parseRate, parseSize } from '../../lib/cli/size.ts';
+import { parseDuration, parseLatency } from '../../lib/cli/time.ts';
 import { UsageError } from '../../lib/cli/usageError.ts';
 
 const parsed = (...args: string[]) => {
@@ -62,6 +65,50 @@ describe('the command line', () => {
     expect(line.engine.deviceProfile).toEqual({ seek: 0.012, bandwidth: 180 * 2 ** 20 });
   });
 
+  test('defrag gives way, and keeps what the next run can use, unless told otherwise', () => {
+    expect(parsed('/srv').engine).toMatchObject({
+      priority: 'idle',
+      pressure: 50,
+      state: true,
+      maxRate: undefined,
+      maxLatency: undefined,
+      timeLimit: undefined,
+      maxBytes: undefined,
+      maxWrittenPercent: undefined,
+      ignoreHistory: false,
+      wait: false,
+      measure: false,
+    });
+  });
+
+  test.each(['check', 'plan'])('%s is told nothing of that', (command) => {
+    const { engine } = parsed(command, '/srv');
+    for (const name of ['priority', 'pressure', 'state']) expect(engine).not.toHaveProperty(name);
+  });
+
+  test.each([
+    [['--priority', 'low'], { priority: 'low' }],
+    [['--priority=normal'], { priority: 'normal' }],
+    [['--max-rate', '20M'], { maxRate: 20 * 2 ** 20 }],
+    [['--max-rate', '20MiB/s'], { maxRate: 20 * 2 ** 20 }],
+    [['--max-latency', '20'], { maxLatency: 20 }],
+    [['--max-latency', '0.5s'], { maxLatency: 500 }],
+    [['--pressure', '100'], { pressure: 100 }],
+    [['--pressure', '40%'], { pressure: 40 }],
+    [['--time-limit', '1h30m'], { timeLimit: 5400 }],
+    [['--max-bytes', '1G'], { maxBytes: 2 ** 30 }],
+    [['--max-written-percent', '2.5'], { maxWrittenPercent: 2.5 }],
+    [['--state', 'some/file'], { state: 'some/file' }],
+    [['--state=/var/lib/é'], { state: '/var/lib/é' }],
+    [['--no-state'], { state: undefined }],
+    [['--ignore-history', '--wait', '--measure'], { ignoreHistory: true, wait: true, measure: true }],
+  ])('%j reaches the engine', (options, expected) => {
+    expect(parsed(...options, '/srv').engine).toMatchObject(expected);
+    for (const command of ['check', 'plan']) {
+      expect(() => parseCommandLine([command, ...options, '/srv'])).toThrow(/has no option .*defrag/);
+    }
+  });
+
   test('help and version need no target', () => {
     expect(parseCommandLine(['--help']).kind).toBe('help');
     expect(parseCommandLine(['check', '-h']).kind).toBe('help');
@@ -91,6 +138,23 @@ describe('the command line', () => {
     [['check', '--top'], /--top needs a value: N/],
     [['check', '--device-profile', 'fast', '/srv'], /--device-profile fast/],
     [['demo', '--device-profile', 'seek=1ms'], /--device-profile/],
+    [['--priority', 'high', '/srv'], /--priority high is not a level: give normal, low, idle/],
+    [['--max-rate', '0', '/srv'], /--max-rate must be more than 0/],
+    [['--max-rate', '20MB/s', '/srv'], /--max-rate 20MB is not a size/],
+    [['--max-latency', '0', '/srv'], /--max-latency must be more than 0/],
+    [['--max-latency', 'soon', '/srv'], /--max-latency soon is not a time/],
+    [['--pressure', '0', '/srv'], /--pressure 0 is not a percentage/],
+    [['--pressure', '101%', '/srv'], /--pressure 101% is not a percentage/],
+    [['--time-limit', '0s', '/srv'], /--time-limit must be more than 0/],
+    [['--time-limit', '1w', '/srv'], /--time-limit 1w is not a time/],
+    [['--max-bytes', '0', '/srv'], /--max-bytes must be more than 0/],
+    [['--max-written-percent', '100.1', '/srv'], /--max-written-percent 100.1 is not a percentage/],
+    [['--fragment-size', '0', '/srv'], /--fragment-size must be more than 0/],
+    [['--state', '--wait', '/srv'], /--state needs a value: FILE/],
+    [['--state', 'a\ufffd', '/srv'], /--state a\ufffd is not UTF-8/],
+    [['--no-state', '--state', 'a', '/srv'], /--state and --no-state exclude each other/],
+    [['--no-state=yes', '/srv'], /--no-state takes no value/],
+    [['--no-wait', '/srv'], /no option --no-wait/],
   ])('%j is wrong usage, in one line', (args, message) => {
     expect(() => parseCommandLine(args)).toThrow(UsageError);
     try {
@@ -124,6 +188,59 @@ test('counts', () => {
   expect(['0', '7', '1000000'].map((text) => parseCount(text, '--top'))).toEqual([0, 7, 1e6]);
   for (const text of ['', '-1', '1.5', '1e3', '10K', ' 1', '0x10', '9'.repeat(20)]) {
     expect(() => parseCount(text, '--top'), text).toThrow(/--top/);
+  }
+});
+
+test('rates', () => {
+  expect(['1', '20M', '20M/s', '1GiB/s'].map((text) => parseRate(text, '--max-rate'))).toEqual([
+    ...[1, 20 * 2 ** 20],
+    ...[20 * 2 ** 20, 2 ** 30],
+  ]);
+  for (const text of ['', '0', '0/s', '/s', '20M/m', '20M/s/s', '20 M']) {
+    expect(() => parseRate(text, '--max-rate'), text).toThrow(/--max-rate/);
+  }
+});
+
+test('times that somebody may be kept waiting', () => {
+  const times = ['100', '100ms', '0.5s', '2s', '70ms', '500us', '.5'];
+  expect(times.map((text) => parseLatency(text, '--max-latency'))).toEqual([
+    ...[100, 100, 500, 2000],
+    ...[70, 0.5, 0.5],
+  ]);
+  for (const text of ['', '0', '0s', '-1', '1m', '1h', '100 ms', 'ms', '1e3', '9'.repeat(400)]) {
+    expect(() => parseLatency(text, '--max-latency'), text).toThrow(/^--max-latency [^\n]*$/);
+  }
+});
+
+test('times that a run may take', () => {
+  const times = ['90', '90s', '30m', '2h', '1d', '1h30m', '1d2h3m4s', '1h90m', '1d30s'];
+  expect(times.map((text) => parseDuration(text, '--time-limit'))).toEqual([
+    ...[90, 90, 1800, 7200, 86_400],
+    ...[5400, 93_784, 9000, 86_430],
+  ]);
+  for (const text of [
+    '',
+    '0',
+    '0h0m',
+    '-1',
+    '1h30',
+    '30m1h',
+    '1.5h',
+    '1H',
+    'h',
+    '1w',
+    '1h 30m',
+    '9'.repeat(400),
+  ]) {
+    expect(() => parseDuration(text, '--time-limit'), text).toThrow(/^--time-limit [^\n]*$/);
+  }
+});
+
+test('percentages', () => {
+  const percentages = ['40', '40%', '2.5', '.5%', '100', '0.001'];
+  expect(percentages.map((text) => parsePercent(text, '--pressure'))).toEqual([40, 40, 2.5, 0.5, 100, 0.001]);
+  for (const text of ['', '%', '0', '0%', '0.0', '100.5', '-1', '1e1', '40 %', 'half']) {
+    expect(() => parsePercent(text, '--pressure'), text).toThrow(/--pressure .*is not a percentage/);
   }
 });
 
@@ -161,11 +278,26 @@ describe('device profiles', () => {
   });
 });
 
-test('exit codes: a signal, then a failure, then an unsupported target', () => {
-  const code = (interrupted: boolean, failed: number, unsupported: number) =>
-    exitCodeOf({ interrupted, failed, unsupported });
+test('exit codes: a signal, then a failure, then an unsupported target, then a budget', () => {
+  const code = (interrupted: boolean, failed: number, unsupported: number, budget?: object) =>
+    exitCodeOf({ interrupted, failed, unsupported, ...(budget && { budget }) });
   expect(code(false, 0, 0)).toBe(0);
   expect(code(false, 2, 1)).toBe(1);
   expect(code(false, 0, 1)).toBe(3);
   expect(code(true, 1, 1)).toBe(130);
+  expect(code(false, 0, 0, {})).toBe(4);
+  expect(code(false, 0, 1, {})).toBe(3);
+  expect(code(false, 1, 1, {})).toBe(1);
+  expect(code(true, 1, 1, {})).toBe(130);
+});
+
+test('SIGUSR1 asks how far a run is, until its end', () => {
+  const before = process.listenerCount('SIGUSR1');
+  let asked = 0;
+  const end = onStatusSignal(() => asked++);
+  process.emit('SIGUSR1');
+  process.emit('SIGUSR1');
+  expect(asked).toBe(2);
+  end();
+  expect(process.listenerCount('SIGUSR1')).toBe(before);
 });

@@ -1,8 +1,13 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
+import { e4defrag } from '../../lib/cli/e4defrag.ts';
 import { TargetReport } from '../../lib/cli/e4defrag/report.ts';
+import { defragment } from '../../lib/move/defragment.ts';
 import { E4defragMoves, E4defragStatistics, isOkAsItIs } from '../../lib/report/e4defrag.ts';
 import type { Event, TargetEvent } from '../../lib/report/events.ts';
 import type { Line } from '../../lib/report/reporter.ts';
+
+vi.mock('../../lib/cli/addon.ts', () => ({ loadAddon: () => true }));
+vi.mock('../../lib/move/defragment.ts', () => ({ defragment: vi.fn(() => []) }));
 
 // The expected lines were printed by e4defrag 1.47.0, its cursor movements taken out.
 
@@ -181,3 +186,21 @@ test.each([true, false])(
     for (const event of events) expect(await report.lines(event)).toEqual([]);
   },
 );
+
+test('a run gives way and waits its turn, as scripts run several, and keeps nothing', async () => {
+  const write = vi.spyOn(process.stdout, 'write').mockImplementation((...args: unknown[]) => {
+    // What waits for the output waits for this call.
+    const written = args.at(-1);
+    if (typeof written === 'function') (written as () => void)();
+    return true;
+  });
+  try {
+    await e4defrag(['/mnt/a']);
+  } finally {
+    write.mockRestore();
+  }
+  const [[targets, { signal, ...options } = {}]] = vi.mocked(defragment).mock.calls;
+  expect([...targets]).toEqual(['/mnt/a']);
+  expect(signal).toBeInstanceOf(AbortSignal);
+  expect(options).toEqual({ everyFile: true, priority: 'idle', wait: true });
+});

@@ -13,7 +13,6 @@ import { JsonReporter, toJson } from '../../lib/report/json.ts';
 import { FINE_AS_IT_IS } from '../../lib/report/leftAlone.ts';
 import { drawMap, spanOf } from '../../lib/report/map.ts';
 import { displayWidth, printable, printableText, shellWord, truncatePath } from '../../lib/report/names.ts';
-import { ProgressLine } from '../../lib/report/progress.ts';
 import { NO_COLOURS } from '../../lib/report/style.ts';
 import { textReporter } from '../../lib/report/text.ts';
 import { Greatest } from '../../lib/report/worst.ts';
@@ -53,6 +52,16 @@ const summary = (changes: Partial<DefragSummary> = {}): DefragSummary => ({
   fragmentsBefore: 3,
   fragmentsAfter: 3,
   bytesMoved: 0,
+  bytesWritten: 0,
+  gained: {
+    fragmentsBefore: 0,
+    fragmentsAfter: 0,
+    extentsBefore: 0,
+    extentsAfter: 0,
+    readSecondsBefore: 0,
+    readSecondsAfter: 0,
+  },
+  continued: false,
   interrupted: false,
   seconds: 0.1,
   ...changes,
@@ -134,13 +143,29 @@ describe('JSON', () => {
 
   test('what is fine as it is needs -v; the summary always comes', () => {
     const skip = (reason: Reason): SkipEvent => ({ type: 'skip', path: '/srv/a', reason });
+    const events = [target, skip('already-contiguous'), skip('done-earlier'), skip('no-space'), summary()];
     const lines = (verbose: boolean) => {
       const reporter = new JsonReporter({ verbose });
-      return [target, skip('already-contiguous'), skip('no-space'), summary()].flatMap((event) => [
-        ...reporter.lines(event),
-      ]).length;
+      return events.flatMap((event) => [...reporter.lines(event)]).length;
     };
-    expect([lines(false), lines(true)]).toEqual([3, 4]);
+    expect([lines(false), lines(true)]).toEqual([3, 5]);
+  });
+
+  test('pauses, notices, files that the budget left behind, and all fields come as they are', () => {
+    const events: Event[] = [
+      { type: 'notice', about: 'pressure', message: 'the kernel does not tell' },
+      { type: 'pause', paused: true, percent: 62, seconds: 1 },
+      { type: 'pause', paused: false, percent: 3, seconds: 9 },
+      { type: 'skip', path: '/srv/a', reason: 'budget', fragments: 7 },
+      { type: 'skip', path: '/srv/b', reason: 'fragments-again', fragments: 7, fragmentsPerDay: 3.5 },
+      summary({ budget: { reached: 'time', filesLeft: 3, bytesLeft: 4096, complete: false } }),
+    ];
+    const reporter = new JsonReporter({ verbose: false });
+    const lines = [target, ...events].flatMap((event) => [...reporter.lines(event)]);
+    expect(lines.every(({ to }) => to === 'out')).toBe(true);
+    expect(lines.slice(1).map(({ text }) => JSON.parse(text) as unknown)).toEqual(
+      events.map((event) => ({ ...event, schema: 1 })),
+    );
   });
 });
 
@@ -196,7 +221,11 @@ describe('text', () => {
         inode: 12,
         fragmentsBefore: 4096,
         fragmentsAfter: 1,
+        extentsBefore: 4096,
+        extentsAfter: 1,
         bytesMoved: 64 * 2 ** 20,
+        readSecondsBefore: 0.5,
+        readSecondsAfter: 0.1,
       },
       summary({ failed: 1, defragmented: 1 }),
     ]);
@@ -269,109 +298,6 @@ test('numbers for people', () => {
   ]);
   expect(formatSeconds(0.05)).toMatch(/50 ms/);
   expect(formatSeconds(7200)).toMatch(/2 h/);
-});
-
-test('the progress line is one line, no wider than the terminal, and goes away', () => {
-  const written: string[] = [];
-  let now = 0;
-  const line = new ProgressLine({ write: (s) => void written.push(s), columns: () => 60, now: () => now });
-  line.see(target);
-  for (let i = 1; i <= 50; i++) {
-    now += 30;
-    line.see({
-      type: 'progress',
-      path: `/srv/some/long/path/to/a/file/with/a/long/name-${i}\n`,
-      files: i,
-      bytesMoved: i * 2 ** 20,
-      bytesPlanned: 100 * 2 ** 20,
-      seconds: i * 0.03,
-    });
-  }
-  // At most ten times a second.
-  expect(written.length).toBeGreaterThan(5);
-  expect(written.length).toBeLessThanOrEqual(17);
-  for (const text of written) {
-    expect(text).not.toContain('\n');
-    expect(displayWidth(text.replaceAll('\r', ''))).toBeLessThanOrEqual(60);
-  }
-  line.erase();
-  expect(written.at(-1)).toMatch(/^\r *\r$/);
-});
-
-describe('the progress line of a scan', () => {
-  function watch(columns: number, events: Event[], pause = 1000) {
-    const written: string[] = [];
-    let now = 0;
-    const line = new ProgressLine({
-      write: (text) => void written.push(text.replace('\r', '').trimEnd()),
-      columns: () => columns,
-      now: () => (now += pause),
-    });
-    for (const event of events) line.see(event);
-    return written;
-  }
-
-  const device: TargetEvent = { ...target, kind: 'device', method: 'inode-table' };
-  const from = scanning({ inodes: 20_000, seconds: 0 });
-
-  test('says how much of the inodes, how many files, and the time left', () => {
-    const written = watch(100, [device, from, scanning()]);
-    expect(written).toEqual([
-      '0 files  /srv',
-      '  2 %  20,000 of 1,000,000 inodes  1234 of 400,000 files fragmented',
-      ' 42 %  420,000 of 1,000,000 inodes  1234 of 400,000 files fragmented  3 s left',
-    ]);
-  });
-
-  test('leaves out what matters least where there is little room', () => {
-    expect(watch(60, [device, from, scanning()]).at(-1)).toBe(
-      ' 42 %  1234 of 400,000 files fragmented  3 s left',
-    );
-    expect(displayWidth(watch(20, [device, scanning()]).at(-1)!)).toBeLessThanOrEqual(19);
-  });
-
-  test('names met during the scan do not take its place; the end has no time left', () => {
-    const written = watch(100, [
-      device,
-      scanning({ inodes: 1_000_000, seconds: 3 }),
-      { type: 'failed', path: '/srv/a', code: 'EIO', message: 'EIO: i/o error, read' },
-    ]);
-    expect(written.at(-1)).toBe('100 %  1,000,000 of 1,000,000 inodes  1234 of 400,000 files fragmented');
-  });
-
-  test('the last step is shown, however fast it comes', () => {
-    const steps = [scanning(), scanning({ inodes: 600_000 }), scanning({ inodes: 1_000_000 })];
-    const shown = watch(100, [device, ...steps], 1).map((text) => text.slice(0, 5));
-    expect(shown).toEqual(['0 fil', '100 %']);
-  });
-
-  test('moving files says more, until the next target', () => {
-    const progress: Event = {
-      type: 'progress',
-      path: '/srv/a',
-      files: 400_000,
-      bytesMoved: 2 ** 20,
-      bytesPlanned: 2 ** 30,
-      seconds: 2,
-    };
-    const events: Event[] = [device, from, progress, scanning(), progress];
-    expect(watch(100, events).slice(2)).toEqual(Array(2).fill('400,000 files  1.0 MiB of 1.0 GiB  /srv/a'));
-    expect(watch(100, [...events, device, scanning()]).at(-1)).toMatch(/^ 42 %/);
-  });
-
-  test('what is left to move is certain once the scan is through', () => {
-    const at = (seconds: number): Event => ({
-      type: 'progress',
-      path: '/srv/a',
-      files: 3,
-      bytesMoved: seconds * 2 ** 20,
-      bytesPlanned: 10 * 2 ** 20,
-      seconds,
-    });
-    expect(watch(100, [device, scanning(), at(1), at(2)]).at(-1)).toContain('> 8 s left');
-    const through = scanning({ inodes: 1_000_000 });
-    expect(watch(100, [device, through, at(1), at(2)]).at(-1)).toMatch(/s {2}8 s left/);
-  });
 });
 
 test('the greatest of many, of equals the first, whatever the limit', () => {

@@ -1,8 +1,8 @@
 import { REASONS, type Reason } from '../../scan/reasons.ts';
 import type { Event, FailedEvent, SkipEvent, UnsupportedEvent } from '../events.ts';
-import { formatCount } from '../format.ts';
+import { counted, formatCount } from '../format.ts';
 import { failureText } from '../failure.ts';
-import { byFrequency, FINE_AS_IT_IS, isWorthTelling, type Skipped } from '../leftAlone.ts';
+import { byFrequency, ENDED_BEFORE, FINE_AS_IT_IS, isWorthTelling, type Skipped } from '../leftAlone.ts';
 import { printable, printableText } from '../names.ts';
 import { err, out, type Line } from '../reporter.ts';
 import type { Style } from '../style.ts';
@@ -54,10 +54,16 @@ export class CommonText {
     const { verbose, style } = this.options;
     if (!isWorthTelling(event, { verbose, targetIsFile: this.targetIsFile })) return [];
     // A stopped run leaves a whole batch behind; the summary's count says it better than so many lines.
-    if (event.reason === 'interrupted' && !verbose && !this.targetIsFile) return [];
+    if (ENDED_BEFORE.has(event.reason) && !verbose && !this.targetIsFile) return [];
     const paint = FINE_AS_IT_IS.has(event.reason) ? (text: string) => text : style.warning;
-    return [out(`${printable(event)}: ${paint('left alone')}: ${REASONS[event.reason]}`)];
+    const why = `${REASONS[event.reason]}${howOften(event)}`;
+    return [out(`${printable(event)}: ${paint('left alone')}: ${why}`)];
   }
+}
+
+function howOften({ fragmentsPerDay: perDay }: SkipEvent): string {
+  // Two digits: it is a guess from a few runs.
+  return perDay === undefined ? '' : ` (about ${counted(Number(perDay.toPrecision(2)), 'fragment')} a day)`;
 }
 
 /** A headed list of reasons with counts, or nothing when there are none. */

@@ -1,14 +1,16 @@
 import { REASONS, type Reason } from '../../scan/reasons.ts';
-import type { DefragEvent, DefragmentedEvent, DefragSummary } from '../events.ts';
+import type { DefragEvent, DefragmentedEvent, DefragSummary, NoticeEvent, PauseEvent } from '../events.ts';
 import { counted, formatCount, formatSeconds, formatSize } from '../format.ts';
-import { byFrequency, FINE_AS_IT_IS } from '../leftAlone.ts';
-import { printable } from '../names.ts';
-import { out, type Line, type Reporter } from '../reporter.ts';
+import { byFrequency, ENDED_BEFORE, FINE_AS_IT_IS } from '../leftAlone.ts';
+import { printable, printableText } from '../names.ts';
+import { err, out, type Line, type Reporter } from '../reporter.ts';
 import { CommonText, problemLines, reasonLines, type TextOptions } from './common.ts';
+import { GainedTable } from './gained.ts';
 
 /** What `defrag` did, for people. */
 export class DefragText implements Reporter<DefragEvent> {
   readonly #common: CommonText;
+  readonly #gained = new GainedTable();
 
   constructor(options: TextOptions) {
     this.#common = new CommonText(options);
@@ -16,8 +18,15 @@ export class DefragText implements Reporter<DefragEvent> {
 
   lines(event: DefragEvent): readonly Line[] {
     switch (event.type) {
+      case 'target':
+        this.#gained.addTarget(event);
+        return this.#common.lines(event) ?? [];
       case 'defragmented':
         return [out(this.#defragmented(event))];
+      case 'notice':
+        return this.#notice(event);
+      case 'pause':
+        return this.#common.options.verbose ? [err(`ext4-defrag: ${pauseText(event)}`)] : [];
       case 'summary':
         return this.#summary(event).map(out);
       case 'progress':
@@ -25,6 +34,12 @@ export class DefragText implements Reporter<DefragEvent> {
       default:
         return this.#common.lines(event) ?? [];
     }
+  }
+
+  #notice({ about, message }: NoticeEvent): readonly Line[] {
+    // Who did not ask for pauses does not miss them.
+    if (about === 'pressure' && !this.#common.options.verbose) return [];
+    return [err(`ext4-defrag: note: ${printableText(message)}`)];
   }
 
   #defragmented(event: DefragmentedEvent): string {
@@ -40,28 +55,49 @@ export class DefragText implements Reporter<DefragEvent> {
     const kept = leftAlone.reduce((sum, [, count]) => sum + count, 0);
     // The one file's reason stands in its own line and in the headline.
     const list = kept > 1 || summary.files > 1 ? reasonLines('Left alone:', summary.skipped) : [];
-    const stopped = summary.interrupted ? ['Stopped by a signal; all that was moved is committed.'] : [];
-    return ['', ...headline(summary), ...list, ...problemLines(summary), ...stopped];
+    const gained = this.#gained.lines(summary, this.#common.options.style);
+    const ending = [...problemLines(summary), ...endLines(summary)];
+    return [
+      '',
+      ...headline(summary),
+      ...list,
+      ...(gained.length > 0 ? ['', ...gained] : []),
+      ...(gained.length > 0 && ending.length > 0 ? [''] : []),
+      ...ending,
+    ];
   }
 }
 
+function pauseText({ paused, percent }: PauseEvent): string {
+  return paused ? `pausing: others wait for I/O ${percent} % of the time` : 'going on';
+}
+
 function headline(summary: DefragSummary): string[] {
-  if (summary.defragmented === 0) return [nothing(summary)];
-  const { files, defragmented, fragmentsBefore, fragmentsAfter, bytesMoved, seconds } = summary;
+  const continued = summary.continued ? ['This run went on where an earlier one stopped.'] : [];
+  if (summary.defragmented === 0) return [nothing(summary), ...continued];
+  const { files, defragmented, fragmentsBefore, fragmentsAfter, seconds } = summary;
   return [
-    `${formatCount(defragmented)} of ${counted(files, 'file')} defragmented, ` +
-      `${formatSize(bytesMoved)} moved in ${formatSeconds(seconds)}.`,
+    `${formatCount(defragmented)} of ${counted(files, 'file')} defragmented: ` +
+      `${traffic(summary)}, in ${formatSeconds(seconds)}.`,
     `Fragments in all: ${formatCount(fragmentsBefore)} -> ${formatCount(fragmentsAfter)}.`,
+    ...continued,
   ];
 }
 
+function traffic({ bytesMoved, bytesWritten }: DefragSummary): string {
+  const moved = `${formatSize(bytesMoved)} moved`;
+  // The kernel need not tell what was written.
+  return bytesWritten > 0 ? `${moved}, ${formatSize(bytesWritten)} written` : moved;
+}
+
 /** Says that no file is better than before, and why. */
-function nothing({ files, skipped, failed, unsupported, interrupted }: DefragSummary): string {
+function nothing({ files, skipped, failed, unsupported, interrupted, budget }: DefragSummary): string {
   const reasons = byFrequency(skipped).map(([reason]) => reason);
-  const hindered = reasons.filter((reason) => !FINE_AS_IT_IS.has(reason) && reason !== 'interrupted');
+  const hindered = reasons.filter((reason) => !FINE_AS_IT_IS.has(reason) && !ENDED_BEFORE.has(reason));
   if (hindered.length > 0) return `Nothing could be improved${because(hindered, 'for the reasons below')}.`;
   if (interrupted) return 'Nothing was moved: the run was stopped before.';
   if (failed > 0 && files > 0) return 'Nothing was moved: what was tried failed.';
+  if (budget !== undefined) return 'Nothing was improved: the run came to its limit before.';
   if (reasons.length > 0) return `Nothing was moved${because(reasons, 'no file needs it')}.`;
   if (failed + unsupported > 0) return 'Nothing was moved: no target could be worked on.';
   return 'Nothing was moved: there are no files here.';
@@ -69,3 +105,17 @@ function nothing({ files, skipped, failed, unsupported, interrupted }: DefragSum
 
 const because = (reasons: readonly Reason[], otherwise: string): string =>
   `: ${reasons.length === 1 ? REASONS[reasons[0]] : otherwise}`;
+
+/** Why the run ended before everything was done, if it did, and what is left then. */
+function endLines({ interrupted, budget }: DefragSummary): string[] {
+  if (interrupted) return ['Stopped by a signal; all that was moved is committed.'];
+  if (budget === undefined) return [];
+  const stopped = `Stopped at its ${budget.reached === 'time' ? 'time limit' : 'limit of bytes to move'}`;
+  const { filesLeft: files, bytesLeft, complete } = budget;
+  if (files === 0 && complete) return [`${stopped}, with nothing left to do.`];
+  const left =
+    files === 0
+      ? 'before all files were looked at'
+      : `with ${complete ? '' : 'at least '}${counted(files, 'file')} left (${formatSize(bytesLeft)} to move)`;
+  return [`${stopped}, ${left}: run it again to go on.`];
+}

@@ -1,8 +1,8 @@
-import { typicalDevice } from '../../layout/readCost.ts';
 import type { CheckSummary, TargetEvent } from '../events.ts';
 import { formatRoundSize, formatSeconds, formatShare } from '../format.ts';
 import { shellWord } from '../names.ts';
 import type { Style } from '../style.ts';
+import { deviceKind } from './device.ts';
 
 /** Parts of the read time that fragmentation costs: below the first there is nothing to gain, below the second little. */
 const NOTHING = 0.02;
@@ -51,11 +51,9 @@ export class Verdict {
   }
 }
 
-function deviceText({ rotational, deviceProfile: { seek, bandwidth } }: TargetEvent): string {
-  const typical = typicalDevice(rotational);
-  const given = seek !== typical.seek || bandwidth !== typical.bandwidth;
-  const kind = rotational ? 'rotational' : 'not rotational';
+function deviceText(target: TargetEvent): string {
+  const { seek, bandwidth } = target.deviceProfile;
   // Three digits, and no more than were given.
   const milliseconds = Number((seek * 1000).toPrecision(3));
-  return `${given ? 'as given' : kind}: ${milliseconds} ms a seek, ${formatRoundSize(bandwidth)}/s`;
+  return `${deviceKind(target)}: ${milliseconds} ms a seek, ${formatRoundSize(bandwidth)}/s`;
 }

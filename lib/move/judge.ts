@@ -1,0 +1,133 @@
+import { FADV, fadvise, SYNC_RANGE, syncFileRange } from '../kernel/cache.ts';
+import { isSystemFailure, type SystemError } from '../kernel/errors.ts';
+import { fiemap } from '../kernel/fiemap.ts';
+import { mergeExtents } from '../layout/extents.ts';
+import { countFragments } from '../layout/fragments.ts';
+import { blocks, bytes, toBytes, type Bytes } from '../layout/units.ts';
+import { clip, fragmentsAfter } from '../plan/plan.ts';
+import type { Reason } from '../scan/reasons.ts';
+import type { BatchContext } from './batch.ts';
+import { leftAlone, movedEarlier, type Gain, type Outcome } from './candidate.ts';
+import { isTransient, undo } from './exchange.ts';
+import type { Job } from './opening.ts';
+
+/** A file that needs more rounds than this is fragmented as fast as it is moved. */
+const MOST_ROUNDS = 64;
+/** The share of its fragments that a round must win to be followed by another: of one that was cut, which moves other
+ * blocks each time, and of one that was placed worse than planned, which moves the same ones again. */
+const WORTHWHILE = { cut: 0.01, again: 0.5 };
+
+/** Looks at a file's layout after the barrier and, if it is no better than before, puts it back. */
+export async function judge(job: Job, context: BatchContext): Promise<Outcome> {
+  const { candidate, before } = job;
+  try {
+    await syncAll(job, context);
+    let layout = await layoutOf(job, context);
+    const improved = countFragments(clip(layout, job.sizeBlocks)) < job.plan.fragmentsBefore;
+    if (!improved || job.writeFailed) {
+      await putBack(job, context);
+      layout = await layoutOf(job, context);
+    }
+    if (job.error !== undefined && (job.writeFailed || !isTransient(job.error)))
+      return failure(job, job.error);
+    if (!improved || job.moved === 0) return leftAlone(candidate, notImproved(job, context));
+    await dropCached(job);
+    const { earlier } = candidate;
+    const moved = blocks(job.moved + movedEarlier(candidate));
+    const left = countFragments(layout);
+    const gain: Gain = {
+      fragmentsBefore: earlier?.gain.fragmentsBefore ?? before.fragments,
+      fragmentsAfter: left,
+      extentsBefore: earlier?.gain.extentsBefore ?? before.extents,
+      extentsAfter: layout.count,
+      blocks: layout.blocks,
+      ...(earlier?.gain.measured && { measured: earlier.gain.measured }),
+      ...(await measured(job, context)),
+    };
+    const incomplete = incompleteness(job, context);
+    const rounds = (earlier?.rounds ?? 0) + 1;
+    // Another round costs as much again: it is worth it while the last one was.
+    const share = (before.fragments - left) / before.fragments;
+    const worthwhile = share >= (job.cut ? WORTHWHILE.cut : WORTHWHILE.again);
+    const more = incomplete === 'no-better-place' || (job.cut && incomplete === undefined);
+    if (more && worthwhile && rounds < MOST_ROUNDS) {
+      return { kind: 'again', candidate: { ...candidate, earlier: { gain, moved, rounds } } };
+    }
+    return { kind: 'defragmented', candidate, gain, moved, incomplete };
+  } catch (error) {
+    if (!isSystemFailure(error)) throw error;
+    return failure(job, error);
+  }
+}
+
+/** Calls at a time, to keep every processor busy. */
+const DROPS = 4;
+
+/** Drops from the cache what was not in it before. */
+async function dropCached({ fd, toDrop }: Job): Promise<void> {
+  for (let i = 0; i < toDrop.length; i += DROPS) {
+    const some = toDrop.slice(i, i + DROPS);
+    await Promise.all(some.map(({ offset, length }) => fadvise(fd, offset, length, FADV.DONTNEED)));
+  }
+}
+
+/** What reading costs now, of a file that was measured before. */
+async function measured(job: Job, context: BatchContext): Promise<Pick<Gain, 'measured'> | undefined> {
+  if (job.measured === undefined) return undefined;
+  const secondsAfter = await context.measurement?.after(job.fd, sizeOf(job, context));
+  return secondsAfter === undefined ? undefined : { measured: { secondsBefore: job.measured, secondsAfter } };
+}
+
+/** The last chance to hear of a write that failed, while the old place still holds the data. */
+async function syncAll(job: Job, context: BatchContext): Promise<void> {
+  try {
+    await syncFileRange(job.fd, bytes(0), sizeOf(job, context), SYNC_RANGE.ALL);
+  } catch (error) {
+    if (!isSystemFailure(error)) throw error;
+    job.writeFailed = true;
+    job.error ??= error as SystemError;
+  }
+}
+
+const sizeOf = ({ sizeBlocks }: Job, { filesystem }: BatchContext): Bytes =>
+  toBytes(sizeBlocks, filesystem.blockSize);
+
+/** Exchanges a file back, and commits that whatever happens: the donors' blocks are free for others afterwards. */
+async function putBack(job: Job, { filesystem, barrier }: BatchContext): Promise<void> {
+  try {
+    for (const segment of job.segments) await undo(job.fd, segment, filesystem.blockSize);
+    await syncFileRange(job.fd, bytes(0), bytes(0), SYNC_RANGE.ALL);
+  } finally {
+    await barrier.commit();
+  }
+}
+
+/** Why a file is not all that was planned. */
+function incompleteness(job: Job, { budget, ending }: BatchContext): Reason | undefined {
+  if (job.error !== undefined) return 'busy';
+  if (job.stopped !== undefined) return job.stopped;
+  const planned = job.segments.reduce((sum, { length }) => sum + length, 0);
+  if (budget.signal.aborted && job.moved < planned) return ending();
+  return placedWorse(job) ? 'no-better-place' : undefined;
+}
+
+/** Whether free space was in pieces, so that the file got a better place but not the one that was planned. */
+const placedWorse = ({ plan, segments }: Job): boolean =>
+  fragmentsAfter(plan.extents, segments) > plan.fragmentsAfter;
+
+function notImproved(job: Job, { budget, ending }: BatchContext): Reason {
+  if (job.error !== undefined) return 'busy';
+  if (job.stopped !== undefined) return job.stopped;
+  return job.moved === 0 && budget.signal.aborted ? ending() : 'not-improved';
+}
+
+async function layoutOf({ fd }: Job, { filesystem }: BatchContext) {
+  return mergeExtents(await fiemap(fd, filesystem.blockSize));
+}
+
+const failure = (job: Job, error: Error): Outcome => ({
+  kind: 'failed',
+  candidate: job.candidate,
+  error,
+  moved: blocks(job.moved + movedEarlier(job.candidate)),
+});

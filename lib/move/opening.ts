@@ -1,0 +1,183 @@
+import { isSystemFailure } from '../kernel/errors.ts';
+import { closeFd, inodeGeneration } from '../kernel/handle.ts';
+import { countFragments } from '../layout/fragments.ts';
+import { blocks, toBlocks, toBytes, type Blocks } from '../layout/units.ts';
+import { demand } from '../place/assign.ts';
+import { spendableBlocks } from '../place/donors.ts';
+import { limitPlan, planFile, type FilePlan } from '../plan/plan.ts';
+import type { Reason } from '../scan/reasons.ts';
+import { openForMove, reasonOf } from '../scan/scan.ts';
+import type { BatchContext } from './batch.ts';
+import { leftAlone, movedEarlier, type Candidate, type Outcome } from './candidate.ts';
+import type { Leases } from './lease.ts';
+import type { MovingFile } from './pipeline.ts';
+
+/** A candidate that is open, with what is to be moved of it as it lies now. */
+interface Opened {
+  readonly candidate: Candidate;
+  readonly fd: number;
+  readonly sizeBlocks: Blocks;
+  readonly plan: FilePlan;
+  /** Of the whole layout, blocks behind the end of the file included. */
+  readonly before: { readonly fragments: number; readonly extents: number; readonly blocks: Blocks };
+}
+
+/** A file of a batch. */
+export interface Job extends MovingFile, Opened {
+  segments: MovingFile['segments'];
+  /** The plan was cut to what fits beside the reserve, or into what may still be moved. */
+  readonly cut: boolean;
+  /** Seconds that reading it took before, when it is one of those measured. */
+  readonly measured: number | undefined;
+}
+
+/** What there is for the plans of a batch. */
+interface Room {
+  /** Donor blocks. */
+  space: number;
+  /** Blocks that may still be moved. */
+  budget: number;
+}
+
+/** Opens and plans the candidates anew: what the scan saw may be long ago. The caller closes the jobs' descriptors. */
+export async function openAll(candidates: readonly Candidate[], context: BatchContext, leases: Leases) {
+  const { budget, dirFd, filesystem } = context;
+  const room: Room = { space: await spendableBlocks(dirFd), budget: budget.bytesLeft / filesystem.blockSize };
+  const outcomes: Outcome[] = [];
+  const opened = await allOf(candidates.map((candidate) => openOne(candidate, context)));
+  const asked: Promise<Job | Outcome>[] = [];
+  for (const file of opened) {
+    if ('kind' in file) {
+      outcomes.push(file);
+      continue;
+    }
+    const plan = fit(file.plan, room, context, asked.length === 0);
+    if (typeof plan === 'object') {
+      room.space -= demandOf(plan, context);
+      room.budget -= plan.blocks;
+      asked.push(takeLease({ ...file, plan }, plan !== file.plan, context, leases));
+      continue;
+    }
+    await closeFd(file.fd);
+    if (plan === 'budget') budget.giveUp();
+    // The next batch has room for it, or it comes first there.
+    outcomes.push(
+      plan === 'later' ? { kind: 'again', candidate: file.candidate } : leftAlone(file.candidate, plan),
+    );
+  }
+  const jobs: Job[] = [];
+  for (const job of await allOf(asked)) {
+    if ('fd' in job) jobs.push(job);
+    else outcomes.push(job);
+  }
+  return { jobs, outcomes };
+}
+
+/** Waits for all, also when one fails: what they use is closed then. */
+export async function allOf<T>(promises: Iterable<Promise<T>>): Promise<T[]> {
+  const settled = await Promise.allSettled(promises);
+  return settled.map((result) => {
+    if (result.status === 'rejected') throw result.reason;
+    return result.value;
+  });
+}
+
+/** As much of a plan as there is room for; only what comes first in its batch is cut. */
+function fit(plan: FilePlan, room: Room, context: BatchContext, first: boolean): FilePlan | Reason | 'later' {
+  const need = demandOf(plan, context);
+  if (need <= room.space && plan.blocks <= room.budget) return plan;
+  if (!first) return 'later';
+  // A plan's share of the demand is taken for even.
+  const bySpace = Math.floor((room.space * plan.blocks) / need);
+  const cut = limitPlan(plan, blocks(Math.floor(Math.min(bySpace, room.budget))));
+  return cut ?? (room.budget < bySpace ? 'budget' : 'no-space');
+}
+
+/** Donor blocks that a plan needs: more than it moves where blocks are smaller than pages. */
+function demandOf(plan: FilePlan, { pageSize, filesystem }: BatchContext): number {
+  const blocksPerPage = Math.max(1, pageSize / filesystem.blockSize);
+  return plan.ranges.reduce((sum, range) => sum + demand(plan, range, blocksPerPage), 0);
+}
+
+async function openOne(candidate: Candidate, context: BatchContext): Promise<Opened | Outcome> {
+  const { memory, planOptions, filesystem } = context;
+  const { file } = candidate;
+  let fd: number | undefined;
+  try {
+    const opened = await openForMove(file);
+    if (typeof opened === 'string') return leftAlone(candidate, opened);
+    fd = opened.fd;
+    const { extents } = opened;
+    const before = {
+      fragments: countFragments(extents),
+      extents: extents.count,
+      blocks: extents.blocks,
+    };
+    const sizeBlocks = toBlocks(opened.size, filesystem.blockSize);
+    const plan = planFile(extents, sizeBlocks, planOptions);
+    const known = { ...candidate, ...(memory && { generation: await generationOf(candidate, fd) }) };
+    if (typeof plan === 'string') return leftAlone(known, plan);
+    const refused =
+      candidate.earlier === undefined && known.generation !== undefined
+        ? memory?.refuses({ inode: file.inode, generation: known.generation, fragments: before.fragments })
+        : undefined;
+    if (refused !== undefined) return leftAlone(known, refused);
+    fd = undefined;
+    return { candidate: known, fd: opened.fd, sizeBlocks, plan, before };
+  } catch (error) {
+    return trouble(candidate, error);
+  } finally {
+    if (fd !== undefined) await closeFd(fd);
+  }
+}
+
+const generationOf = async ({ file, generation }: Candidate, fd: number): Promise<number> =>
+  generation ?? file.handle?.generation ?? (await inodeGeneration(fd));
+
+async function takeLease(
+  opened: Opened,
+  cut: boolean,
+  context: BatchContext,
+  leases: Leases,
+): Promise<Job | Outcome> {
+  const { candidate, fd, sizeBlocks } = opened;
+  const { file } = candidate;
+  let kept = false;
+  try {
+    // Who executes a program must not find it open for writing, and --exclusive means what it says.
+    const whenWanted = context.exclusive || file.executable ? 'stop' : 'release';
+    if (!(await leases.take(fd, whenWanted)) && context.exclusive) {
+      return leftAlone(candidate, 'open-elsewhere');
+    }
+    const size = toBytes(sizeBlocks, context.filesystem.blockSize);
+    const job: Job = {
+      ...opened,
+      path: file.path,
+      segments: [],
+      cut,
+      measured: candidate.earlier === undefined ? await context.measurement?.before(fd, size) : undefined,
+      moved: 0,
+      error: undefined,
+      writeFailed: false,
+      stopped: undefined,
+      toDrop: [],
+    };
+    kept = true;
+    return job;
+  } catch (error) {
+    return trouble(candidate, error);
+  } finally {
+    if (!kept) {
+      await leases.drop(fd);
+      await closeFd(fd);
+    }
+  }
+}
+
+/** What an error makes of a candidate. */
+function trouble(candidate: Candidate, error: unknown): Outcome {
+  const reason = reasonOf(error);
+  if (reason !== undefined) return leftAlone(candidate, reason);
+  if (!isSystemFailure(error)) throw error;
+  return { kind: 'failed', candidate, error, moved: movedEarlier(candidate) };
+}
