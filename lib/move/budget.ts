@@ -6,6 +6,8 @@ export interface Limits {
   readonly bytes?: number | undefined;
 }
 
+export type BudgetLimit = 'time' | 'bytes';
+
 /**
  * A limit on what may be done. Reaching it stops the work as an aborted signal does: after what is in hand. What is
  * within a wider limit, or stopped by a signal from outside, ends with that too.
@@ -16,7 +18,7 @@ export class Budget implements Disposable {
   readonly #exhausted = new AbortController();
   readonly #timer: NodeJS.Timeout | undefined;
   #left: number;
-  #reached: 'time' | 'bytes' | undefined;
+  #reached: BudgetLimit | undefined;
 
   constructor(wider: Budget | AbortSignal | undefined, { time, bytes = Infinity }: Limits) {
     this.#wider = wider instanceof Budget ? wider : undefined;
@@ -31,7 +33,7 @@ export class Budget implements Disposable {
   }
 
   /** Which limit has been reached first. */
-  get reached(): 'time' | 'bytes' | undefined {
+  get reached(): BudgetLimit | undefined {
     return this.#reached ?? this.#wider?.reached;
   }
 
@@ -51,7 +53,7 @@ export class Budget implements Disposable {
     this.#end('bytes');
   }
 
-  #end(limit: 'time' | 'bytes'): void {
+  #end(limit: BudgetLimit): void {
     this.#reached ??= limit;
     this.#exhausted.abort();
   }

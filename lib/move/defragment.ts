@@ -2,14 +2,13 @@ import { refusal, type SafetyOverrides } from '../ext4/safety.ts';
 import { filesystemUuid, statFilesystem } from '../kernel/handle.ts';
 import { pageSize } from '../kernel/page.ts';
 import { countFragments } from '../layout/fragments.ts';
-import { readSeconds, typicalDevice, type DeviceProfile } from '../layout/readCost.ts';
+import { typicalDevice, type DeviceProfile } from '../layout/readCost.ts';
 import { blocks, bytes, toBytes, type Bytes } from '../layout/units.ts';
 import { Discovery } from '../plan/discovery.ts';
 import { planScanned } from '../plan/planScanned.ts';
 import type { Worthwhile } from '../plan/worstFirst.ts';
-import { named, type DefragEvent, type NoticeEvent } from '../report/events.ts';
+import type { DefragEvent, NoticeEvent } from '../report/events.ts';
 import { UnsupportedTarget, type Filesystem } from '../scan/filesystem.ts';
-import type { Reason } from '../scan/reasons.ts';
 import { hasItsName, Scanner, type ScannedFile } from '../scan/scan.ts';
 import {
   deviceProfileFor,
@@ -23,14 +22,14 @@ import {
 import type { FoundByNumber, TableScan } from '../scan/tableScan.ts';
 import type { Target } from '../scan/targets.ts';
 import { defaultStatePath } from '../state/runState.ts';
+import { Account } from './account.ts';
 import { Barrier } from './barrier.ts';
 import { moveBatch, type BatchContext } from './batch.ts';
-import { Budget } from './budget.ts';
-import { leftAlone, type Candidate, type Gain, type Outcome } from './candidate.ts';
+import { Budget, type BudgetLimit } from './budget.ts';
+import { leftAlone, type Candidate, type Outcome } from './candidate.ts';
 import { lockFilesystem } from './lock.ts';
 import { Measurement } from './measure.ts';
 import { Memory } from './memory.ts';
-import { bytesWritten } from './pace/counters.ts';
 import { Pace, type PaceOptions, type Pause } from './pace/pace.ts';
 import { lowerPriority, type Priority } from './pace/priority.ts';
 import { probe } from './probe.ts';
@@ -116,21 +115,8 @@ class Run {
   /** What the caller stops the run by. */
   readonly #stopped: AbortSignal | undefined;
   readonly #measurement: Measurement | undefined;
-  readonly #sum = { defragmented: 0, fragmentsBefore: 0, fragmentsAfter: 0, bytesMoved: 0 };
-  readonly #gained = {
-    fragmentsBefore: 0,
-    fragmentsAfter: 0,
-    extentsBefore: 0,
-    extentsAfter: 0,
-    readSecondsBefore: 0,
-    readSecondsAfter: 0,
-  };
-  readonly #measured = { files: 0, bytes: 0, secondsBefore: 0, secondsAfter: 0 };
-  readonly #left = { files: 0, bytes: 0, complete: true };
-  readonly #writtenBefore = bytesWritten();
-  #bytesPlanned = 0;
-  #continued = false;
-  #reached: 'time' | 'bytes' | undefined;
+  readonly #account = new Account(this.tally);
+  #reached: BudgetLimit | undefined;
 
   // While a target is worked on.
   #discovery: Discovery<DefragEvent> | undefined;
@@ -166,7 +152,7 @@ class Run {
       }
       this.#device = deviceProfileFor(target, this.options);
       using budget = new Budget(this.#budget, { bytes: await this.#shareOf(dirFd) });
-      yield* this.#remember(dirFd);
+      yield* this.#remember(target);
       const barrier = await Barrier.open(dirFd, filesystem.kernel);
       try {
         const context: BatchContext = {
@@ -184,7 +170,9 @@ class Run {
         };
         if (tables === undefined) yield* this.#walk(target, context);
         else yield* this.#worstFirst(target, tables, context);
-        yield* this.#forget(!budget.signal.aborted);
+        // A part of the filesystem says nothing of how far a run over all of it came.
+        const whole = tables !== undefined || !(this.#memory?.continues ?? false);
+        yield* this.#forget(whole && !budget.signal.aborted);
       } finally {
         this.#reached ??= budget.reached;
         await barrier.close();
@@ -205,7 +193,7 @@ class Run {
   }
 
   /** Takes up what earlier runs left. */
-  async *#remember(dirFd: number): AsyncGenerator<DefragEvent, void, void> {
+  async *#remember({ dirFd, kind }: Target): AsyncGenerator<DefragEvent, void, void> {
     const { state, ignoreHistory = false } = this.options;
     if (state === undefined) return;
     const uuid = await filesystemUuid(dirFd);
@@ -214,9 +202,9 @@ class Run {
       yield notice('state', 'there is no place to keep what the next run can use');
       return;
     }
-    const memory = await Memory.open(path, uuid, ignoreHistory);
+    const memory = await Memory.open(path, uuid, { ignoreHistory, asked: kind === 'file' });
     if (memory.ignored !== undefined) yield notice('state', memory.ignored);
-    this.#continued ||= memory.continues;
+    this.#account.continued ||= memory.continues;
     this.#memory = memory;
   }
 
@@ -264,12 +252,12 @@ class Run {
       const planned = planScanned(item, context.planOptions);
       if (typeof planned === 'string') {
         const fragments = countFragments(item.extents);
-        this.#count(fragments);
+        this.#account.count(fragments);
         yield this.tally.skip(item.path, planned, fragments);
         continue;
       }
       const size = toBytes(planned.blocks, blockSize);
-      this.#bytesPlanned += size;
+      this.#account.bytesPlanned += size;
       const candidate: Candidate = { file: item, planned: size };
       if (item.executable) {
         // A program is open for as short a time as possible: it cannot be executed meanwhile.
@@ -290,8 +278,8 @@ class Run {
         batchBytes = 0;
       }
     }
+    if (signal.aborted) this.#account.leftComplete = false;
     yield* this.#move(batch, context);
-    if (context.budget.signal.aborted) this.#left.complete = false;
   }
 
   /** A whole filesystem's files, what gains most for each byte moved first, while the scan still goes on. */
@@ -306,7 +294,7 @@ class Run {
       planOptions: context.planOptions,
       batch: BATCH,
       tally: this.tally,
-      count: (fragments) => this.#count(fragments),
+      count: (fragments) => this.#account.count(fragments),
       refuses: (file) => this.#memory?.refuses(file),
       signal: this.options.signal,
     });
@@ -324,7 +312,7 @@ class Run {
         else if (ended || signal.aborted) break;
         else await discovery.changed();
       }
-      if (signal.aborted && !discovery.ended) this.#left.complete = false;
+      if (signal.aborted && !discovery.ended) this.#account.leftComplete = false;
       await (signal.aborted ? discovery.stop() : discovery.finish());
       yield* discovery.told();
       this.#leave([...discovery.queue], context);
@@ -335,7 +323,7 @@ class Run {
       throw error;
     } finally {
       await discovery.stop();
-      this.#bytesPlanned += discovery.bytesFound;
+      this.#account.bytesPlanned += discovery.bytesFound;
       this.#discovery = undefined;
     }
   }
@@ -343,10 +331,9 @@ class Run {
   /** Leaves files for another run. */
   #leave(files: readonly Worthwhile[], { ending }: BatchContext): void {
     this.tally.leave(ending(), files.length);
-    this.#left.files += files.length;
     for (const { bytes, fragments } of files) {
-      this.#left.bytes += bytes;
-      this.#count(fragments);
+      this.#account.leave(bytes);
+      this.#account.count(fragments);
     }
   }
 
@@ -432,39 +419,35 @@ class Run {
     }
     if (outcome.kind === 'moving') {
       const moved = asBytes(outcome.moved);
-      this.#sum.bytesMoved += moved;
+      this.#account.moved(moved);
       context.budget.spend(moved);
-      yield this.#progress(outcome.path);
+      yield this.#account.progress(outcome.path, this.#discovery?.bytesFound ?? 0);
       return;
     }
     const { file, planned, generation } = outcome.candidate;
     const id = generation === undefined ? undefined : { inode: file.inode, generation };
     if (outcome.kind === 'defragmented') {
       const { gain, incomplete } = outcome;
-      if (incomplete === 'budget') this.#left.files++;
-      if (incomplete === 'budget') this.#left.bytes += Math.max(0, planned - asBytes(outcome.moved));
+      const moved = asBytes(outcome.moved);
+      if (incomplete === 'budget') this.#account.leave(planned - moved);
       // The next run goes on with what was moved in part.
       const inPart = incomplete === 'budget' || incomplete === 'interrupted';
       if (id !== undefined && !inPart) {
         this.#memory?.moved(id, gain.fragmentsBefore, gain.fragmentsAfter);
       }
-      yield* this.#tell(
-        this.#defragmented(file, gain, asBytes(outcome.moved), incomplete, context),
-        file.inode,
-      );
+      const size = asBytes(gain.blocks);
+      const event = this.#account.defragmented(file, gain, size, moved, incomplete, this.#device);
+      yield* this.#tell(event, file.inode);
       return;
     }
     const fragments = countFragments(file.extents);
-    this.#count(fragments);
+    this.#account.count(fragments);
     if (outcome.kind === 'failed') {
       yield* this.#tell(this.tally.fail(file.path, outcome.error), file.inode);
       return;
     }
     const { reason } = outcome;
-    if (reason === 'budget') {
-      this.#left.files++;
-      this.#left.bytes += planned;
-    }
+    if (reason === 'budget') this.#account.leave(planned);
     if (id !== undefined) this.#memory?.leftAlone(id, reason);
     const perDay =
       reason === 'fragments-again' && id !== undefined
@@ -474,98 +457,13 @@ class Run {
     yield* this.#tell(perDay === undefined ? event : { ...event, fragmentsPerDay: perDay }, file.inode);
   }
 
-  #defragmented(
-    file: ScannedFile,
-    gain: Gain,
-    bytesMoved: Bytes,
-    incomplete: Reason | undefined,
-    { filesystem }: BatchContext,
-  ): DefragEvent {
-    const { fragmentsBefore, fragmentsAfter, extentsBefore, extentsAfter, measured } = gain;
-    const size = toBytes(gain.blocks, filesystem.blockSize);
-    const counts = {
-      fragmentsBefore,
-      fragmentsAfter,
-      extentsBefore,
-      extentsAfter,
-      readSecondsBefore: readSeconds(size, fragmentsBefore, this.#device),
-      readSecondsAfter: readSeconds(size, fragmentsAfter, this.#device),
-    };
-    this.#sum.defragmented++;
-    this.#count(fragmentsBefore, fragmentsAfter);
-    for (const key of Object.keys(counts) as (keyof typeof counts)[]) this.#gained[key] += counts[key];
-    if (measured !== undefined) {
-      this.#measured.files++;
-      this.#measured.bytes += size;
-      this.#measured.secondsBefore += measured.secondsBefore;
-      this.#measured.secondsAfter += measured.secondsAfter;
-    }
-    return {
-      type: 'defragmented',
-      ...named(file.path),
-      inode: file.inode,
-      ...counts,
-      bytesMoved,
-      ...(measured && {
-        measuredSecondsBefore: measured.secondsBefore,
-        measuredSecondsAfter: measured.secondsAfter,
-      }),
-      ...(incomplete && { incomplete }),
-    };
-  }
-
-  #count(before: number, after = before): void {
-    this.#sum.fragmentsBefore += before;
-    this.#sum.fragmentsAfter += after;
-  }
-
-  #progress(path: Buffer): DefragEvent {
-    return {
-      type: 'progress',
-      ...named(path),
-      files: this.tally.files,
-      bytesMoved: bytes(this.#sum.bytesMoved),
-      bytesPlanned: this.#bytesPlanned + (this.#discovery?.bytesFound ?? 0),
-      bytesWritten: bytesWritten() - this.#writtenBefore,
-      seconds: this.tally.seconds,
-    };
-  }
-
   #pause({ paused, percent }: Pause): DefragEvent {
     return { type: 'pause', paused, percent: Math.round(percent), seconds: this.tally.seconds };
   }
 
   summary(): DefragEvent {
-    const { tally } = this;
-    const reached = this.#stopped?.aborted ? undefined : this.#reached;
-    return {
-      type: 'summary',
-      command: 'defrag',
-      files: tally.files,
-      defragmented: this.#sum.defragmented,
-      skipped: tally.skipped,
-      failed: tally.failed,
-      unsupported: tally.unsupported,
-      fragmentsBefore: this.#sum.fragmentsBefore,
-      fragmentsAfter: this.#sum.fragmentsAfter,
-      bytesMoved: this.#sum.bytesMoved,
-      bytesWritten: bytesWritten() - this.#writtenBefore,
-      gained: this.#gained,
-      ...(this.#measured.files > 0 && { measured: this.#measured }),
-      continued: this.#continued,
-      // What ended just when nothing was left has not ended early.
-      ...(reached &&
-        (this.#left.files > 0 || !this.#left.complete) && {
-          budget: {
-            reached,
-            filesLeft: this.#left.files,
-            bytesLeft: this.#left.bytes,
-            complete: this.#left.complete,
-          },
-        }),
-      interrupted: this.#stopped?.aborted ?? false,
-      seconds: tally.seconds,
-    };
+    const interrupted = this.#stopped?.aborted ?? false;
+    return this.#account.summary(interrupted ? undefined : this.#reached, interrupted);
   }
 }
 

@@ -13,21 +13,27 @@ const SETTLED: ReadonlySet<Reason> = new Set<Reason>([
   'already-contiguous',
 ]);
 
+export interface MemoryOptions {
+  /** Move files that fragment again all the same. */
+  readonly ignoreHistory: boolean;
+  /** The file itself was asked for: that an earlier run has dealt with it is no reason. */
+  readonly asked: boolean;
+}
+
 /** What earlier runs on a filesystem learned, and what this one adds. */
 export class Memory {
   readonly #state: RunState;
-  readonly #ignoreHistory: boolean;
+  readonly #options: MemoryOptions;
   #saved = performance.now();
   #failure: Error | undefined;
 
-  private constructor(state: RunState, ignoreHistory: boolean) {
+  private constructor(state: RunState, options: MemoryOptions) {
     this.#state = state;
-    this.#ignoreHistory = ignoreHistory;
+    this.#options = options;
   }
 
-  /** @param ignoreHistory move files that fragment again all the same */
-  static async open(path: string, uuid: string, ignoreHistory: boolean): Promise<Memory> {
-    return new Memory(await RunState.open(path, uuid, Date.now()), ignoreHistory);
+  static async open(path: string, uuid: string, options: MemoryOptions): Promise<Memory> {
+    return new Memory(await RunState.open(path, uuid, Date.now()), options);
   }
 
   /** Why nothing was remembered although there is a file. */
@@ -42,9 +48,9 @@ export class Memory {
 
   /** Why a file is not worth trying, as far as earlier runs can tell. */
   refuses(file: FileId & { readonly fragments: number }): Reason | undefined {
-    if (this.#state.isDone(file)) return 'done-earlier';
+    if (!this.#options.asked && this.#state.isDone(file)) return 'done-earlier';
     const { leaveAlone } = this.#state.history.judge(file, Date.now());
-    return leaveAlone && !this.#ignoreHistory ? 'fragments-again' : undefined;
+    return leaveAlone && !this.#options.ignoreHistory ? 'fragments-again' : undefined;
   }
 
   /** How many fragments a file regains in a day, where that is known. */

@@ -1,6 +1,6 @@
 import { isAbsolute, join } from 'node:path';
 import { errorCode } from '../kernel/errors.ts';
-import { readStateFile, writeStateFile } from './file.ts';
+import { ForeignFile, readStateFile, writeStateFile } from './file.ts';
 import { MOST_DONE, packDone, packFiles, unpackDone, unpackFiles, type Remembered } from './format.ts';
 import { History, type FileId } from './history.ts';
 
@@ -47,8 +47,8 @@ export class RunState {
    * @param now milliseconds since 1970
    */
   static async open(path: string, uuid: string, now: number): Promise<RunState> {
-    const found = await readStateFile(path).catch(
-      (error: unknown) => `cannot be read (${errorCode(error) ?? 'unknown error'})`,
+    const found = await readStateFile(path).catch((error: unknown) =>
+      error instanceof ForeignFile ? 'is none' : `cannot be read (${errorCode(error) ?? 'unknown error'})`,
     );
     return new RunState(path, uuid, Math.round(now), found);
   }
@@ -103,7 +103,8 @@ export function defaultStatePath(
   env: NodeJS.ProcessEnv = process.env,
   uid = process.getuid?.(),
 ): string | undefined {
-  const { STATE_DIRECTORY: service = '' } = env;
+  // It may be a list.
+  const [service] = (env.STATE_DIRECTORY ?? '').split(':');
   const folder = isAbsolute(service) ? service : uid === 0 ? '/var/lib/ext4-defrag' : folderOfUser(env);
   return folder === undefined ? undefined : join(folder, `${uuid}.json`);
 }

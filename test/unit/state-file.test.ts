@@ -153,8 +153,8 @@ test('any bytes give a state that can be used', async () => {
   const bytes = fc.uint8Array().map((each) => Buffer.from(each));
   const json = fc.json().map((each) => Buffer.from(each));
   await fc.assert(
-    fc.asyncProperty(fc.oneof(bytes, json), async (content) => {
-      await writeFile(path, content);
+    fc.asyncProperty(fc.oneof(bytes, json), async (rest) => {
+      await writeFile(path, Buffer.concat([Buffer.from('{"format":'), rest]));
       const state = await open();
       expect(state.ignored).toMatch(
         /^what earlier runs left in .* is not of a form that this version knows$/,
@@ -235,7 +235,10 @@ test('anything odd in a file makes it useless', async () => {
 });
 
 test('a file that would take a minute or gigabytes to read is not read', async () => {
-  await writeFile(path, Buffer.concat([Buffer.from('['), Buffer.alloc(64 * 1024 * 1024 - 1, '[],')]));
+  await writeFile(
+    path,
+    Buffer.concat([Buffer.from('{"format":'), Buffer.alloc(64 * 1024 * 1024 - 10, '[],')]),
+  );
   const started = performance.now();
   expect((await open()).ignored).toMatch(/is not of a form/);
   expect(performance.now() - started).toBeLessThan(5000);
@@ -360,4 +363,12 @@ test('the state of a filesystem has its place', () => {
   expect(place({ ...home, XDG_STATE_HOME: '' }, 1000)).toBe(inHome);
   expect(place({}, 1000)).toBeUndefined();
   expect(place({ HOME: '' }, 1000)).toBeUndefined();
+});
+
+test('a file of another kind, named by mistake, stays as it is', async () => {
+  await writeFile(path, 'root:x:0:0:');
+  const state = await open();
+  expect(state.ignored).toMatch(/is none$/);
+  await expect(state.save(true, NOW)).rejects.toMatchObject({ code: 'EEXIST' });
+  expect(await readFile(path, 'utf8')).toBe('root:x:0:0:');
 });
