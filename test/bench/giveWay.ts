@@ -18,6 +18,7 @@ import {
   movedSince,
   rounds,
   scaled,
+  seconds,
   writeFresh,
 } from './bench.ts';
 import type { Writes } from './overwriter.ts';
@@ -47,7 +48,7 @@ interface FioOutput {
   }[];
 }
 
-/** The p99 latency, in milliseconds, of random reads of one file while others are moved, and the MiB moved meanwhile. */
+/** The p99 latency, in milliseconds, of random reads of one file while others are moved, and the MiB moved in what time. */
 async function readWhile(lab: Lab, work: string, names: readonly string[], mover?: Mover) {
   await cool(lab);
   await execa('fio', ['--version']);
@@ -55,24 +56,26 @@ async function readWhile(lab: Lab, work: string, names: readonly string[], mover
   const before = await layouts();
   const reader = execa('fio', [...FIO, `--filename=${lab.path('read')}`], { reject: false });
   await setTimeout(READING.alone * 1000);
-  const started = performance.now();
   const moving = mover?.(work);
-  // When all is moved before the time is over, the rest of it would show nothing.
-  const moved = moving?.then(
-    () => reader.kill('SIGINT'),
-    () => undefined,
-  );
+  let time = 0;
+  const ended = seconds(async () => {
+    // When all is moved before the time is over, the rest of it would show nothing.
+    await moving?.then(
+      () => reader.kill('SIGINT'),
+      () => undefined,
+    );
+  }).then((took) => (time = took));
   const { stdout } = await reader;
-  const time = (performance.now() - started) / 1000;
+  // One call of e4defrag moves a whole file, and ends before the signal does anything.
   moving?.kill('SIGINT');
-  await moved;
+  await ended;
   const { read } = (JSON.parse(stdout.slice(stdout.indexOf('{'))) as FioOutput).jobs[0];
   const after = await layouts();
   return {
     p99: read.clat_ns.percentile['99.000000'] / 1e6,
     reads: read.total_ios,
-    time,
     moved: names.reduce((sum, _, i) => sum + movedSince(before[i], after[i]), 0),
+    time,
   };
 }
 
