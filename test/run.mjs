@@ -54,7 +54,9 @@ function skip(name, why) {
 }
 
 // What the command line does with its arguments does not depend on the kernel: on the older one the engine is enough.
-const ENGINE = ['binding', 'defragment', 'durability', 'concurrency'].map((name) => `test/system/${name}`);
+const ENGINE = ['binding', 'errnos', 'defragment', 'pacing', 'durability', 'concurrency'].map(
+  (name) => `test/system/${name}`,
+);
 const KERNELS = [
   { kernel: '6.12', files: [] },
   { kernel: '6.1', files: ENGINE },

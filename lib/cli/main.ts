@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { basename } from 'node:path';
+import { noteBeginning } from '../move/pace/beginning.ts';
 import { EXIT } from './exitCode.ts';
 import { parseCommandLine, type CommandLine } from './options.ts';
 import { UsageError } from './usageError.ts';
@@ -41,6 +42,7 @@ async function execute(line: CommandLine): Promise<number> {
     process.stdout.write(`ext4-defrag ${version()}\n`);
     return EXIT.OK;
   }
+  if (line.command === 'defrag') noteBeginning();
   const { loadAddon } = await import('./addon.ts');
   if (!loadAddon()) return EXIT.UNSUPPORTED;
   const { command } = line;

@@ -42,7 +42,7 @@ const PRIORITIES: readonly Priority[] = ['normal', 'low', 'idle'];
 
 /** How the command `defrag` gives way; the library's own defaults do not. */
 const DEFAULT_PRIORITY: Priority = 'idle';
-const DEFAULT_PRESSURE = 50;
+const DEFAULT_PRESSURE = 15;
 
 /** Every option there is, in the order in which help names them. */
 export const OPTIONS = {

@@ -7,6 +7,7 @@ import type { Line } from '../report/reporter.ts';
 import { textReporter } from '../report/text.ts';
 import { Console } from './console.ts';
 import { EXIT, exitCodeOf, type ExitCode } from './exitCode.ts';
+import { keepNurserySmall } from './nursery.ts';
 import type { Invocation } from './options.ts';
 import { Output } from './output.ts';
 import { onStatusSignal, StopSignals } from './signals.ts';
@@ -19,6 +20,7 @@ export type EngineCommand = keyof typeof ENGINE;
 
 /** Runs a command of the engine and reports what happens. */
 export async function run(invocation: Invocation & { readonly command: EngineCommand }): Promise<ExitCode> {
+  keepNurserySmall();
   const console = new Console(new Output(process.stdout), new Output(process.stderr));
   const stopTelling = onStatusSignal(() => void console.tellStatus());
   try {

@@ -168,6 +168,8 @@ class Run {
           memory: this.#memory,
           measurement: this.#measurement,
         };
+        // Before anything of ours is under way.
+        for await (const pause of pace.wait(0, budget.signal)) yield this.#pause(pause);
         if (tables === undefined) yield* this.#walk(target, context);
         else yield* this.#worstFirst(target, tables, context);
         // A part of the filesystem says nothing of how far a run over all of it came.

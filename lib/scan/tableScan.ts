@@ -19,8 +19,8 @@ import { join, type Target } from './targets.ts';
 const ROOT_INODE = 2n;
 /** Files opened by one call, and calls at a time. */
 const INSPECT = { files: 64, calls: 3 };
-/** Layouts are handed on before they hold more extents than these. */
-const EXTENTS_HELD = 256 * 1024;
+/** Layouts are handed on before there are more of them, or they hold more extents. */
+const HELD = { files: 1024, extents: 256 * 1024 };
 /** No file has this number. */
 const NO_INODE = 0;
 
@@ -202,7 +202,7 @@ export class TableScan {
       if (item.kind === 'file') {
         confirmed.push(item);
         extents += item.extents.count;
-        if (extents < EXTENTS_HELD) continue;
+        if (extents < HELD.extents && confirmed.length < HELD.files) continue;
         yield { confirmed, failed: [] };
         [confirmed, extents] = [[], 0];
       } else if (item.kind === 'skip') this.#skip(item.reason);

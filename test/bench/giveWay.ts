@@ -48,7 +48,7 @@ interface FioOutput {
   }[];
 }
 
-/** The p99 latency, in milliseconds, of random reads of one file while others are moved, and the MiB moved in what time. */
+/** The p99 latency, in milliseconds, of random reads of one file while others are moved; and what was moved, in MiB. */
 async function readWhile(lab: Lab, work: string, names: readonly string[], mover?: Mover) {
   await cool(lab);
   await execa('fio', ['--version']);
@@ -57,18 +57,22 @@ async function readWhile(lab: Lab, work: string, names: readonly string[], mover
   const reader = execa('fio', [...FIO, `--filename=${lab.path('read')}`], { reject: false });
   await setTimeout(READING.alone * 1000);
   const moving = mover?.(work);
-  let time = 0;
-  const ended = seconds(async () => {
+  let [over, failure]: [boolean, unknown] = [false, undefined];
+  const moved = seconds(async () => {
+    try {
+      await moving;
+    } catch (error) {
+      if (!over) failure = error;
+    }
     // When all is moved before the time is over, the rest of it would show nothing.
-    await moving?.then(
-      () => reader.kill('SIGINT'),
-      () => undefined,
-    );
-  }).then((took) => (time = took));
+    if (moving) reader.kill('SIGINT');
+  });
   const { stdout } = await reader;
+  over = true;
   // One call of e4defrag moves a whole file, and ends before the signal does anything.
   moving?.kill('SIGINT');
-  await ended;
+  const time = await moved;
+  if (failure !== undefined) throw failure as Error;
   const { read } = (JSON.parse(stdout.slice(stdout.indexOf('{'))) as FioOutput).jobs[0];
   const after = await layouts();
   return {
@@ -82,7 +86,7 @@ async function readWhile(lab: Lab, work: string, names: readonly string[], mover
 /** A round takes minutes, so there is one; what is measured without a mover is measured before and after. */
 export async function reader(): Promise<void> {
   console.log('a random reader, while other files are moved …');
-  if ((await execa('fio', ['--version'], { reject: false })).failed) throw new Error('fio is not installed');
+  await execa('fio', ['--version']);
   const lab = await Lab.create({ size: scaled(14, 2) * 1024 * MiB });
   try {
     await writeFresh(lab, 'read', scaled(2048));

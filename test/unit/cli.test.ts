@@ -68,7 +68,7 @@ describe('the command line', () => {
   test('defrag gives way, and keeps what the next run can use, unless told otherwise', () => {
     expect(parsed('/srv').engine).toMatchObject({
       priority: 'idle',
-      pressure: 50,
+      pressure: 15,
       state: true,
       maxRate: undefined,
       maxLatency: undefined,

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { Budget } from '../../lib/move/budget.ts';
 import { ChunkSize } from '../../lib/move/pace/chunkSize.ts';
-import { PressureGate } from '../../lib/move/pace/pressure.ts';
+import { PressureGate, type PressureOptions } from '../../lib/move/pace/pressure.ts';
 import { RateLimit } from '../../lib/move/pace/rateLimit.ts';
 
 const KiB = 1024;
@@ -272,9 +272,9 @@ class Machine {
     return Promise.resolve();
   };
 
-  open(percent: number) {
+  open(percent: number, options: Partial<PressureOptions> = {}) {
     const { read, sleep } = this;
-    return PressureGate.open(percent, '8:1', { read, sleep, now: () => this.now });
+    return PressureGate.open(percent, '8:1', { read, sleep, now: () => this.now, ...options });
   }
 
   /** Works in chunks until a time, between which it gives way. */
@@ -422,28 +422,40 @@ describe('PressureGate', () => {
     expect(machine.pauses[1].at).toBeLessThan(11_500);
   });
 
-  test('pressure before we have done anything is that of others', async () => {
+  test.each([
+    { avg10: 2, beginning: undefined },
+    { avg10: 0, beginning: { time: 900, stalled: -30 } },
+  ])('who waits as the run begins is others: $avg10, $beginning', async ({ avg10, beginning }) => {
     const machine = new Machine();
-    machine.avg10 = 21;
+    machine.avg10 = avg10;
     machine.others = between(0, 4000, { waiting: 0.3, reads: 0, writes: 0 });
-    const gate = machine.open(20);
+    const gate = machine.open(20, { beginning });
     const told: [boolean, number][] = [];
     const tell = (paused: boolean, percent: number) => told.push([paused, percent]);
     await gate?.giveWay(undefined, tell);
     expect(machine.worked).toBe(0);
     expect(told).toEqual([
-      [true, 21],
-      [false, expect.closeTo(11.25) as number],
+      [true, expect.closeTo(30) as number],
+      [false, expect.any(Number) as number],
     ]);
-    // 750 ms of 30 % and 1250 ms of nothing.
-    expect(machine.now).toBe(5250);
-    await gate?.giveWay(undefined, tell);
-    expect(told).toHaveLength(2);
-
-    machine.avg10 = 19;
+    expect(told[1][1]).toBeLessThan(12.1);
     const before = machine.now;
-    await machine.open(20)?.giveWay(undefined, tell);
-    expect(machine.now).toBe(before);
+    await gate?.giveWay(undefined, tell);
+    expect([told.length, machine.now]).toEqual([2, before]);
+  });
+
+  test.each([
+    // Nobody has waited of late.
+    { avg10: 0.5, beginning: undefined, looks: false },
+    // What was waited for is over.
+    { avg10: 60, beginning: undefined, looks: true },
+    { avg10: 60, beginning: { time: 900, stalled: 0 }, looks: false },
+  ])('what is over holds nobody up: $avg10, $beginning', async ({ avg10, beginning, looks }) => {
+    const machine = new Machine();
+    machine.avg10 = avg10;
+    const before = machine.now;
+    await machine.open(20, { beginning })?.giveWay(undefined, () => expect.fail());
+    expect(machine.now - before).toBe(looks ? 400 : 0);
   });
 
   test('from 100 percent on there is never a pause', async () => {
@@ -479,15 +491,19 @@ describe('PressureGate', () => {
   });
 
   test('a real pause ends when the signal is aborted', async () => {
-    const machine = new Machine();
-    machine.avg10 = 50;
     const controller = new AbortController();
-    const gate = PressureGate.open(20, '8:1', { read: machine.read });
+    // Somebody waits half of the time.
+    const read = (path: string) =>
+      path === '/proc/pressure/io'
+        ? `some avg10=50.00 avg60=0.00 avg300=0.00 total=${Math.floor(performance.now() * 500)}\n`
+        : undefined;
+    const gate = PressureGate.open(20, '8:1', { read });
     const told: boolean[] = [];
     let slept = false;
-    const timer = setTimeout(() => (slept = true), 200);
+    let timer: NodeJS.Timeout | undefined;
     await gate?.giveWay(controller.signal, (paused) => {
       told.push(paused);
+      timer ??= setTimeout(() => (slept = true), 200);
       setImmediate(() => controller.abort());
     });
     clearTimeout(timer);

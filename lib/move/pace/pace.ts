@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { takeBeginning } from './beginning.ts';
 import { ChunkSize } from './chunkSize.ts';
 import { PressureGate } from './pressure.ts';
 import { RateLimit } from './rateLimit.ts';
@@ -41,7 +42,8 @@ export class Pace {
   constructor({ maxRate, maxLatency = DEFAULT_LATENCY, pressure = 100 }: PaceOptions, deviceId: string) {
     this.#chunk = new ChunkSize({ ...CHUNK, limit: maxLatency });
     this.#rate = maxRate === undefined ? undefined : new RateLimit(maxRate, () => performance.now());
-    this.#gate = pressure < 100 ? PressureGate.open(pressure, deviceId) : undefined;
+    this.#gate =
+      pressure < 100 ? PressureGate.open(pressure, deviceId, { beginning: takeBeginning() }) : undefined;
     this.blind = pressure < 100 && this.#gate === undefined;
   }
 

@@ -1,4 +1,5 @@
 import { setTimeout } from 'node:timers/promises';
+import type { Beginning } from './beginning.ts';
 import {
   findPressureFile,
   readDeviceTraffic,
@@ -28,8 +29,13 @@ const CALM = { share: 0.6, span: 2000 };
 /** Traffic, in bytes a second, that cannot be ours. The journal, which the kernel writes for us, is a part of ours. */
 const FOREIGN = { reads: 64 * KiB, writes: 1 * MiB, writesToOwn: 1.5 };
 
+/** Percent of the time in which others wait that nobody would call pressure. */
+const QUIET = 1;
+
 /** What the gate needs of the system. */
 export interface PressureOptions {
+  /** The pressure before this program did anything, where it was noted. */
+  readonly beginning?: Beginning | undefined;
   readonly read: ReadText;
   /** Milliseconds. */
   readonly now: () => number;
@@ -40,10 +46,7 @@ export interface PressureOptions {
 /** Learns that a pause which others make necessary begins or ends, and in how much of the time somebody waited. */
 export type TellPause = (paused: boolean, percent: number) => void;
 
-interface Sample {
-  readonly time: number;
-  /** Milliseconds in which somebody waited for I/O, up to now. */
-  readonly stalled: number;
+interface Sample extends Beginning {
   readonly device: Traffic | undefined;
   readonly own: Traffic | undefined;
 }
@@ -57,21 +60,24 @@ export class PressureGate {
   readonly #percent: number;
   readonly #sample: () => Sample;
   readonly #system: PressureOptions;
-  /** Pressure when we had not done anything yet. */
-  #atStart: number;
+  /** Whether others may be waiting as the run begins. */
+  #doubtful: boolean;
   /** The newest last, and the oldest as old as is looked back. Never empty. */
   #samples: Sample[];
   #lookedAt: number;
   #interval = LOOK_INTERVAL.least;
   #credit = LOOK_CREDIT.most;
 
-  private constructor(percent: number, atStart: number, sample: () => Sample, system: PressureOptions) {
+  private constructor(percent: number, avg10: number, sample: () => Sample, system: PressureOptions) {
+    const first = sample();
+    const { beginning } = system;
     this.#percent = percent;
-    this.#atStart = atStart;
     this.#sample = sample;
     this.#system = system;
-    this.#samples = [sample()];
-    this.#lookedAt = system.now();
+    this.#samples = [first];
+    this.#lookedAt = first.time;
+    // The average's ten seconds may be over by now: what others wait for still shows in a look.
+    this.#doubtful = beginning === undefined ? avg10 > QUIET : percentBetween(beginning, first) > percent;
   }
 
   /**
@@ -79,7 +85,7 @@ export class PressureGate {
    * there is never a pause. `deviceId` is "major:minor". undefined where the kernel does not tell the pressure.
    */
   static open(percent: number, deviceId: string, options: Partial<PressureOptions> = {}) {
-    const system = { read: readNow, now: () => performance.now(), sleep, ...options };
+    const system: PressureOptions = { read: readNow, now: () => performance.now(), sleep, ...options };
     const { read, now } = system;
     const file = findPressureFile(read);
     if (file === undefined) return undefined;
@@ -104,10 +110,10 @@ export class PressureGate {
     drained: () => Promise<void> = () => Promise.resolve(),
   ): Promise<void> {
     if (this.#percent >= 100 || signal?.aborted) return;
-    const atStart = this.#atStart;
-    this.#atStart = 0;
-    if (atStart > this.#percent) return this.#pause(atStart, signal, tell);
-    if (this.#system.now() - this.#latest.time < SAMPLE_EVERY || !this.#isSuspicious()) return;
+    const doubtful = this.#doubtful;
+    this.#doubtful = false;
+    const isDue = () => this.#system.now() - this.#latest.time >= SAMPLE_EVERY && this.#isSuspicious();
+    if (!doubtful && !isDue()) return;
     await drained();
     const alone = await this.#look(signal);
     if (alone > this.#percent && !signal?.aborted) await this.#pause(alone, signal, tell);
@@ -171,7 +177,7 @@ export class PressureGate {
   }
 }
 
-function percentBetween(from: Sample, to: Sample): number {
+function percentBetween(from: Beginning, to: Beginning): number {
   const time = to.time - from.time;
   return time > 0 ? Math.min(100, (100 * (to.stalled - from.stalled)) / time) : 0;
 }
