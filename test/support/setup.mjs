@@ -2,7 +2,7 @@
 // system packages that it lacks. Plain JavaScript without dependencies, because it runs before anything is installed.
 // Every step that has nothing to do costs milliseconds and says nothing.
 //
-//   node test/support/setup.mjs [--for demo|vm|test]
+//   node test/support/setup.mjs [--for demo|vm|test|bench]
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
@@ -66,6 +66,7 @@ const PURPOSES = {
   demo: { ...BUILD, ...MOUNT },
   vm: { ...BUILD, ...VM },
   test: { ...BUILD, ...TEST },
+  bench: { ...BUILD, ...TEST, fio: 'fio' },
 };
 
 function debianPackages() {

@@ -376,7 +376,7 @@ describe('PressureGate', () => {
   test('after a pause the looks are frequent again', async () => {
     const machine = new Machine();
     const seen = between(100_000, 110_000, scan);
-    const unseen = between(115_000, 130_000, { ...scan, reads: 0 });
+    const unseen = between(115_000, 130_000, { ...scan, reads: 0, writes: MiB });
     machine.others = (now) => (now < 115_000 ? seen : unseen)(now);
     await machine.run(20, 140_000);
     expect(machine.pauses.map(({ paused }) => paused)).toEqual([true, false, true, false]);
@@ -428,7 +428,7 @@ describe('PressureGate', () => {
   ])('who waits as the run begins is others: $avg10, $beginning', async ({ avg10, beginning }) => {
     const machine = new Machine();
     machine.avg10 = avg10;
-    machine.others = between(0, 4000, { waiting: 0.3, reads: 0, writes: 0 });
+    machine.others = between(0, 4000, { waiting: 0.3, reads: MiB, writes: 0 });
     const gate = machine.open(20, { beginning });
     const told: [boolean, number][] = [];
     const tell = (paused: boolean, percent: number) => told.push([paused, percent]);
@@ -456,6 +456,14 @@ describe('PressureGate', () => {
     const before = machine.now;
     await machine.open(20, { beginning })?.giveWay(undefined, () => expect.fail());
     expect(machine.now - before).toBe(looks ? 400 : 0);
+  });
+
+  test('who waits for another device holds nobody up', async () => {
+    const machine = new Machine();
+    machine.others = () => ({ waiting: 0.9, reads: 0, writes: 0 });
+    expect(await machine.run(20, 60_000)).toBeGreaterThan(0.95);
+    expect(machine.looks).toBeGreaterThan(0);
+    expect(machine.pauses).toEqual([]);
   });
 
   test('from 100 percent on there is never a pause', async () => {
@@ -522,7 +530,7 @@ describe('PressureGate', () => {
 
       const busy = new Machine([path]);
       busy.we.waiting = 0.1;
-      busy.others = between(3000, 20_000, { waiting: 0.6, reads: 0, writes: 0 });
+      busy.others = between(3000, 20_000, { waiting: 0.6, reads: MiB, writes: 0 });
       await busy.run(20, 15_000);
       expect(busy.pauses[0].at).toBeLessThan(4000);
     },

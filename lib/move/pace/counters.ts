@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path/posix';
 
 /** A file's text; undefined where it cannot be read. */
@@ -36,13 +36,29 @@ export function readPressure(read: ReadText, path: string): Pressure | undefined
   return match ? { avg10: Number(match[1]), stalled: Number(match[2]) / 1000 } : undefined;
 }
 
-/** What was read from and written to a device, "major:minor" (Documentation/block/stat.rst). */
+/**
+ * What was read from and written to a device, "major:minor", or to the disks that it is made of (dm, md): who waits for
+ * another volume on the same disk waits for the same disk (Documentation/block/stat.rst).
+ */
 export function readDeviceTraffic(read: ReadText, deviceId: string): Traffic | undefined {
-  const folder = `/sys/dev/block/${deviceId}`;
-  // Whoever uses another partition waits for the same disk, which is one folder up.
-  const text = read(`${folder}/../stat`) ?? read(`${folder}/stat`);
-  const sectors = text?.trim().split(/\s+/).map(Number);
-  return sectors && { read: sectors[2] * SECTOR, written: sectors[6] * SECTOR };
+  const all = disksOf(`/sys/dev/block/${deviceId}`).flatMap((folder) => {
+    // Who uses another partition waits for the same disk as well, which is one folder up.
+    const text = read(`${folder}/../stat`) ?? read(`${folder}/stat`);
+    const sectors = text?.trim().split(/\s+/).map(Number);
+    return sectors ? [{ read: sectors[2] * SECTOR, written: sectors[6] * SECTOR }] : [];
+  });
+  if (all.length === 0) return undefined;
+  return all.reduce((sum, one) => ({ read: sum.read + one.read, written: sum.written + one.written }));
+}
+
+function disksOf(folder: string): string[] {
+  let names: string[] = [];
+  try {
+    names = readdirSync(`${folder}/slaves`);
+  } catch {
+    // A partition has no such folder.
+  }
+  return names.length === 0 ? [folder] : names.flatMap((name) => disksOf(`${folder}/slaves/${name}`));
 }
 
 /**

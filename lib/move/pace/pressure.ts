@@ -143,12 +143,12 @@ export class PressureGate {
     return this.#credit >= LOOK_COST && earlier.every((sample) => mayBeForeign(sample, latest));
   }
 
-  /** Percent of the time in which somebody waits while we do nothing. */
+  /** Percent of the time in which others wait for the device while we do nothing. */
   async #look(signal: AbortSignal | undefined): Promise<number> {
     await this.#system.sleep(LOOK.drain, signal);
     this.#samples = [this.#sample()];
     await this.#system.sleep(LOOK.measure, signal);
-    const alone = percentBetween(this.#latest, this.#add(LOOK.measure));
+    const alone = othersBetween(this.#latest, this.#add(LOOK.measure));
     this.#credit -= LOOK_COST;
     this.#interval = Math.min(this.#interval * 2, LOOK_INTERVAL.most);
     this.#lookedAt = this.#latest.time;
@@ -180,6 +180,15 @@ export class PressureGate {
 function percentBetween(from: Beginning, to: Beginning): number {
   const time = to.time - from.time;
   return time > 0 ? Math.min(100, (100 * (to.stalled - from.stalled)) / time) : 0;
+}
+
+/** Percent of a time in which we did nothing, or 0 when nobody used the device: they wait for another one. */
+function othersBetween(from: Sample, to: Sample): number {
+  if (from.device && to.device) {
+    const { read, written } = difference(from.device, to.device);
+    if (((read + written) * 1000) / (to.time - from.time) < FOREIGN.reads) return 0;
+  }
+  return percentBetween(from, to);
 }
 
 /** Whether others seem to use the device. Where that is not told, they may. */
