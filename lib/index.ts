@@ -9,6 +9,7 @@
 export { check, type CheckOptions } from './scan/check.ts';
 export { plan, type PlanTargetsOptions as PlanOptions } from './plan/planTargets.ts';
 export { defragment, type DefragmentOptions } from './move/defragment.ts';
+export { defaultStatePath } from './state/runState.ts';
 export type { TargetPath } from './scan/session.ts';
 export { REASONS, type Reason } from './scan/reasons.ts';
 export type * from './report/events.ts';

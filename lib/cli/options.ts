@@ -91,7 +91,7 @@ export const OPTIONS = {
   pressure: {
     value: 'PERCENT',
     commands: MOVING,
-    help: `pause while others wait for I/O for more than PERCENT of the time (${DEFAULT_PRESSURE}; 100 never pauses)`,
+    help: `pause while others wait for the device for more than PERCENT of the time (${DEFAULT_PRESSURE}; 100 never pauses)`,
   },
   'time-limit': { value: 'TIME', commands: MOVING, help: 'end after TIME' },
   'max-bytes': { value: 'SIZE', commands: MOVING, help: 'end when SIZE has been moved in all' },

@@ -12,7 +12,7 @@ import type { Barrier } from './barrier.ts';
 import type { Budget } from './budget.ts';
 import { leftAlone, type Candidate, type Outcome } from './candidate.ts';
 import { inDirectoryOrder } from './directoryOrder.ts';
-import { judge } from './judge.ts';
+import { judge, measure } from './judge.ts';
 import { Leases } from './lease.ts';
 import type { Measurement } from './measure.ts';
 import type { Memory } from './memory.ts';
@@ -80,7 +80,8 @@ export async function* moveBatch(
       before = moved;
     }
     await barrier.commit();
-    yield* await allOf(placed.jobs.map((job) => judge(job, context)));
+    const outcomes = await allOf(placed.jobs.map((job) => judge(job, context)));
+    for (const [i, outcome] of outcomes.entries()) yield await measure(outcome, placed.jobs[i], context);
   } finally {
     try {
       if (exchanging) await barrier.commit();

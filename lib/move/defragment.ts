@@ -72,7 +72,8 @@ const BATCH = { bytes: 64 * MiB, files: 128 };
  * ask for with the next step of the iteration; leaving the loop or aborting the signal ends it after the chunk in
  * hand, everything committed. The last event is the summary.
  *
- * @throws TypeError when `targets` is no list; whatever is wrong with a target or a file is an event
+ * @throws TypeError when `targets` is no list, RangeError for an option that makes no sense; whatever is wrong with a
+ *   target or a file is an event
  */
 export async function* defragment(
   targets: Iterable<TargetPath>,
@@ -82,7 +83,7 @@ export async function* defragment(
   checkDefragOptions(options);
   const { timeLimit, maxBytes, signal, priority = 'normal' } = options;
   using budget = new Budget(signal, { time: timeLimit && timeLimit * 1000, bytes: maxBytes });
-  const run = new Run({ ...options, signal: budget.signal }, budget, signal, paths.length > 1);
+  const run = new Run({ ...options, signal: budget.signal }, budget, signal, paths.length);
   const restore = await lowerPriority(priority);
   try {
     yield* eachTarget(paths, run.options, run.tally, run.scanner, (target, tables) =>
@@ -116,6 +117,8 @@ class Run {
   readonly #stopped: AbortSignal | undefined;
   readonly #measurement: Measurement | undefined;
   readonly #account = new Account(this.tally);
+  /** Targets that have not been begun. */
+  #ahead: number;
   #reached: BudgetLimit | undefined;
 
   // While a target is worked on.
@@ -123,21 +126,18 @@ class Run {
   #memory: Memory | undefined;
   #device: DeviceProfile = typicalDevice(false);
 
-  constructor(
-    options: DefragmentOptions,
-    budget: Budget,
-    stopped: AbortSignal | undefined,
-    overlapping: boolean,
-  ) {
+  constructor(options: DefragmentOptions, budget: Budget, stopped: AbortSignal | undefined, targets: number) {
     this.options = options;
     this.#budget = budget;
     this.#stopped = stopped;
     this.#measurement = options.measure ? new Measurement() : undefined;
-    this.scanner = new Scanner(options, overlapping);
+    this.scanner = new Scanner(options, targets > 1);
+    this.#ahead = targets;
   }
 
   async *target(target: Target, tables: TableScan | undefined): AsyncGenerator<DefragEvent, void, void> {
     const { filesystem, dirFd } = target;
+    this.#ahead--;
     // What waits for the device now does not wait for us.
     const pace = new Pace(this.options, filesystem.id);
     const unlock = await lockFilesystem(filesystem, dirFd, this.options.wait ?? false, this.#budget.signal);
@@ -465,7 +465,9 @@ class Run {
 
   summary(): DefragEvent {
     const interrupted = this.#stopped?.aborted ?? false;
-    return this.#account.summary(interrupted ? undefined : this.#reached, interrupted);
+    const reached = this.#reached ?? this.#budget.reached;
+    if (reached !== undefined && this.#ahead > 0) this.#account.leftComplete = false;
+    return this.#account.summary(interrupted ? undefined : reached, interrupted);
   }
 }
 

@@ -3,13 +3,13 @@ import { isSystemFailure, type SystemError } from '../kernel/errors.ts';
 import { fiemap } from '../kernel/fiemap.ts';
 import { mergeExtents } from '../layout/extents.ts';
 import { countFragments } from '../layout/fragments.ts';
-import { blocks, bytes, toBytes, type Bytes } from '../layout/units.ts';
+import { blocks, bytes } from '../layout/units.ts';
 import { clip, fragmentsAfter } from '../plan/plan.ts';
 import type { Reason } from '../scan/reasons.ts';
 import type { BatchContext } from './batch.ts';
 import { leftAlone, movedEarlier, type Gain, type Outcome } from './candidate.ts';
 import { isTransient, undo } from './exchange.ts';
-import type { Job } from './opening.ts';
+import { sizeOf, type Job } from './opening.ts';
 
 /** A file that needs more rounds than this is fragmented as fast as it is moved. */
 const MOST_ROUNDS = 64;
@@ -41,8 +41,6 @@ export async function judge(job: Job, context: BatchContext): Promise<Outcome> {
       extentsBefore: earlier?.gain.extentsBefore ?? before.extents,
       extentsAfter: layout.count,
       blocks: layout.blocks,
-      ...(earlier?.gain.measured && { measured: earlier.gain.measured }),
-      ...(await measured(job, context)),
     };
     const incomplete = incompleteness(job, context);
     const rounds = (earlier?.rounds ?? 0) + 1;
@@ -71,11 +69,13 @@ async function dropCached({ fd, toDrop }: Job): Promise<void> {
   }
 }
 
-/** What reading costs now, of a file that was measured before. */
-async function measured(job: Job, context: BatchContext): Promise<Pick<Gain, 'measured'> | undefined> {
-  if (job.measured === undefined) return undefined;
+/** Measures what reading costs now, of a file that was measured before. To be asked when nothing else goes on. */
+export async function measure(outcome: Outcome, job: Job, context: BatchContext): Promise<Outcome> {
+  const { secondsBefore } = job;
+  if (outcome.kind !== 'defragmented' || secondsBefore === undefined) return outcome;
   const secondsAfter = await context.measurement?.after(job.fd, sizeOf(job, context));
-  return secondsAfter === undefined ? undefined : { measured: { secondsBefore: job.measured, secondsAfter } };
+  if (secondsAfter === undefined) return outcome;
+  return { ...outcome, gain: { ...outcome.gain, measured: { secondsBefore, secondsAfter } } };
 }
 
 /** The last chance to hear of a write that failed, while the old place still holds the data. */
@@ -88,9 +88,6 @@ async function syncAll(job: Job, context: BatchContext): Promise<void> {
     job.error ??= error as SystemError;
   }
 }
-
-const sizeOf = ({ sizeBlocks }: Job, { filesystem }: BatchContext): Bytes =>
-  toBytes(sizeBlocks, filesystem.blockSize);
 
 /** Exchanges a file back, and commits that whatever happens: the donors' blocks are free for others afterwards. */
 async function putBack(job: Job, { filesystem, barrier }: BatchContext): Promise<void> {

@@ -1,7 +1,7 @@
 import { isSystemFailure } from '../kernel/errors.ts';
 import { closeFd, inodeGeneration } from '../kernel/handle.ts';
 import { countFragments } from '../layout/fragments.ts';
-import { blocks, toBlocks, toBytes, type Blocks } from '../layout/units.ts';
+import { blocks, toBlocks, toBytes, type Blocks, type Bytes } from '../layout/units.ts';
 import { demand } from '../place/assign.ts';
 import { spendableBlocks } from '../place/donors.ts';
 import { limitPlan, planFile, type FilePlan } from '../plan/plan.ts';
@@ -28,7 +28,7 @@ export interface Job extends MovingFile, Opened {
   /** The plan was cut to what fits beside the reserve, or into what may still be moved. */
   readonly cut: boolean;
   /** Seconds that reading it took before, when it is one of those measured. */
-  readonly measured: number | undefined;
+  secondsBefore: number | undefined;
 }
 
 /** What there is for the plans of a batch. */
@@ -70,8 +70,17 @@ export async function openAll(candidates: readonly Candidate[], context: BatchCo
     if ('fd' in job) jobs.push(job);
     else outcomes.push(job);
   }
+  // One after the other, with nothing else going on.
+  for (const job of jobs) {
+    // What takes several rounds is not measured.
+    if (job.candidate.earlier !== undefined) continue;
+    job.secondsBefore = await context.measurement?.before(job.fd, sizeOf(job, context));
+  }
   return { jobs, outcomes };
 }
+
+export const sizeOf = ({ sizeBlocks }: Opened, { filesystem }: BatchContext): Bytes =>
+  toBytes(sizeBlocks, filesystem.blockSize);
 
 /** Waits for all, also when one fails: what they use is closed then. */
 export async function allOf<T>(promises: Iterable<Promise<T>>): Promise<T[]> {
@@ -140,7 +149,7 @@ async function takeLease(
   context: BatchContext,
   leases: Leases,
 ): Promise<Job | Outcome> {
-  const { candidate, fd, sizeBlocks } = opened;
+  const { candidate, fd } = opened;
   const { file } = candidate;
   let kept = false;
   try {
@@ -149,13 +158,12 @@ async function takeLease(
     if (!(await leases.take(fd, whenWanted)) && context.exclusive) {
       return leftAlone(candidate, 'open-elsewhere');
     }
-    const size = toBytes(sizeBlocks, context.filesystem.blockSize);
     const job: Job = {
       ...opened,
       path: file.path,
       segments: [],
       cut,
-      measured: candidate.earlier === undefined ? await context.measurement?.before(fd, size) : undefined,
+      secondsBefore: undefined,
       moved: 0,
       error: undefined,
       writeFailed: false,

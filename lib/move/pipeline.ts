@@ -107,6 +107,8 @@ function announce(waves: Iterator<Wave, undefined>, { readAhead }: PipelineConte
   const arrival = Promise.all(
     wave.map(({ file, offset, length }) => readAhead.ready(file.fd, offset, length)),
   );
+  // It is awaited later; until then it is nobody's mistake.
+  arrival.catch(() => undefined);
   return { wave, arrival };
 }
 

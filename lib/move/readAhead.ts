@@ -139,7 +139,8 @@ export class ReadAhead {
       const piece = pieces[this.#next];
       const reading = piece.length <= QUICK ? this.#prefetch(piece) : this.#inLane(piece);
       this.#reading.add(reading);
-      void reading.finally(() => this.#reading.delete(reading));
+      const forget = () => void this.#reading.delete(reading);
+      reading.then(forget, forget);
       piece.reading = reading;
     }
   }

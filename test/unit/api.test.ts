@@ -29,3 +29,15 @@ test.each([check, plan, defragment])(
     expect(events[0]).toMatchObject({ type: 'summary', interrupted: true });
   },
 );
+
+test.each([
+  { maxRate: 0 },
+  { maxLatency: -1 },
+  { timeLimit: Number.NaN },
+  { maxBytes: 0 },
+  { maxWrittenPercent: 0 },
+  { pressure: 0 },
+  { pressure: 101 },
+])('defragment wants limits that leave something to do: %o', async (options) => {
+  await expect(all(defragment([], options))).rejects.toThrow(RangeError);
+});
