@@ -8,6 +8,7 @@ import type { PlanOptions } from '../plan/plan.ts';
 import type { Filesystem } from '../scan/filesystem.ts';
 import type { Reason } from '../scan/reasons.ts';
 import { openParent } from '../scan/scan.ts';
+import { allOf } from './allOf.ts';
 import type { Barrier } from './barrier.ts';
 import type { Budget } from './budget.ts';
 import { leftAlone, type Candidate, type Outcome } from './candidate.ts';
@@ -16,7 +17,7 @@ import { judge, measure } from './judge.ts';
 import { Leases } from './lease.ts';
 import type { Measurement } from './measure.ts';
 import type { Memory } from './memory.ts';
-import { allOf, openAll, type Job } from './opening.ts';
+import { openAll, type Job } from './opening.ts';
 import type { Pace } from './pace/pace.ts';
 import { exchangeAll, fail } from './pipeline.ts';
 import { ReadAhead } from './readAhead.ts';
@@ -56,7 +57,8 @@ export async function* moveBatch(
   const nearFd = inOrder.length === 0 ? undefined : await openParent(inOrder[0].file);
   const stock = new DonorStock([nearFd ?? context.dirFd, context.dirFd], blockSize);
   using leases = new Leases(() => barrier.commit());
-  let exchanging = false;
+  /** Those that may have been exchanged, and are still to be judged. */
+  let unjudged: readonly Job[] = [];
   let readAhead: ReadAhead | undefined;
   try {
     const opened = await openAll(inOrder, context, leases);
@@ -67,7 +69,7 @@ export async function* moveBatch(
     readAhead.start();
     const placed = await placeAll(jobs, stock, context);
     for (const { job, reason } of placed.refused) yield leftAlone(job.candidate, reason);
-    exchanging = placed.jobs.length > 0;
+    unjudged = placed.jobs;
     const pipeline = { blockSize, barrier, leases, readAhead, pace, signal: budget.signal };
     let before = 0;
     for await (const step of exchangeAll(placed.jobs, pipeline)) {
@@ -80,22 +82,29 @@ export async function* moveBatch(
       before = moved;
     }
     await barrier.commit();
+    unjudged = [];
     const outcomes = await allOf(placed.jobs.map((job) => judge(job, context)));
     for (const [i, outcome] of outcomes.entries()) yield await measure(outcome, placed.jobs[i], context);
   } finally {
-    try {
-      if (exchanging) await barrier.commit();
-    } finally {
-      // Closing a file drops its lease as well. After a failed commit the journal is aborted and the filesystem
-      // read-only, so nobody can be given the donors' blocks.
-      await readAhead?.close();
-      await leases.settled();
-      await Promise.all(jobs.map(({ fd }) => closeFd(fd)));
-      await stock.close();
-      if (nearFd !== undefined) await closeFd(nearFd);
-    }
+    // Nobody asks for more, or something went wrong: what could not be written has to go back all the same.
+    const committed = await Promise.allSettled(unjudged.length > 0 ? [barrier.commit()] : []);
+    const judged = await Promise.allSettled(unjudged.map((job) => judge(job, context)));
+    // Closing a file drops its lease as well. After a failed commit the journal is aborted and the filesystem
+    // read-only, so nobody can be given the donors' blocks.
+    await readAhead?.close();
+    await leases.settled();
+    const closed = await Promise.allSettled([
+      ...jobs.map(({ fd }) => closeFd(fd)),
+      stock.close(),
+      ...(nearFd === undefined ? [] : [closeFd(nearFd)]),
+    ]);
+    await allOf([...committed, ...judged, ...closed].map(again));
   }
 }
+
+/** What became of a promise, to be awaited again. */
+const again = (result: PromiseSettledResult<unknown>): Promise<unknown> =>
+  result.status === 'rejected' ? Promise.reject(result.reason as Error) : Promise.resolve();
 
 function readingContext({ filesystem: { blockSize, kernel }, pageSize }: BatchContext, jobs: readonly Job[]) {
   return {

@@ -141,6 +141,10 @@ class Run {
     // What waits for the device now does not wait for us.
     const pace = new Pace(this.options, filesystem.id);
     const unlock = await lockFilesystem(filesystem, dirFd, this.options.wait ?? false, this.#budget.signal);
+    if (unlock === undefined) {
+      this.#account.leftComplete = false;
+      return;
+    }
     try {
       const page = await pageSize();
       await this.#refuseUnsafe(filesystem, dirFd, page);
@@ -241,7 +245,10 @@ class Run {
     let batchBytes = 0;
     const { signal } = context.budget;
     for await (const item of this.scanner.scan(target)) {
-      if (signal.aborted) break;
+      if (signal.aborted) {
+        this.#account.leftComplete = false;
+        break;
+      }
       if (item.kind === 'skip') {
         yield this.tally.skip(item.path, item.reason);
         continue;
@@ -280,7 +287,8 @@ class Run {
         batchBytes = 0;
       }
     }
-    if (signal.aborted) this.#account.leftComplete = false;
+    // A stopped walk ends quietly, too.
+    if (this.options.signal?.aborted) this.#account.leftComplete = false;
     yield* this.#move(batch, context);
   }
 
@@ -314,8 +322,8 @@ class Run {
         else if (ended || signal.aborted) break;
         else await discovery.changed();
       }
-      if (signal.aborted && !discovery.ended) this.#account.leftComplete = false;
       await (signal.aborted ? discovery.stop() : discovery.finish());
+      if (!discovery.complete) this.#account.leftComplete = false;
       yield* discovery.told();
       this.#leave([...discovery.queue], context);
     } catch (error) {

@@ -19,10 +19,13 @@ export class Leases implements Disposable {
   readonly #stopped = new Set<number>();
   readonly #stopping = new AbortController();
   #releasing: Promise<void> = Promise.resolve();
+  /** What is being exchanged of each file, and the leases that are being let go of. */
+  readonly #exchanging = new Map<number, Promise<unknown>>();
+  readonly #leaving = new Map<number, Promise<void>>();
   readonly #onBreak = () => {
     // At once and not between two steps of the iteration: its consumer may take its time, and the kernel takes the
     // lease away after 45 s.
-    this.#releasing = this.#releasing.then(() => this.#answer());
+    this.#releasing = this.#releasing.then(() => this.#answer()).catch(() => undefined);
   };
 
   /** @param commit makes everything exchanged so far durable */
@@ -72,9 +75,30 @@ export class Leases implements Disposable {
       }
     }
     if (disturbed.length === 0) return;
+    const release = this.#release(disturbed);
+    for (const fd of disturbed) this.#leaving.set(fd, release);
+    await release;
+    for (const fd of disturbed) this.#leaving.delete(fd);
+  }
+
+  /** Drops leases when everything exchanged under them is committed. */
+  async #release(fds: readonly number[]): Promise<void> {
+    await Promise.all(fds.map((fd) => this.#exchanging.get(fd) ?? Promise.resolve()));
     // A commit that fails here fails for the batch as well, which reports it.
     await this.#commit().catch(() => undefined);
-    for (const fd of disturbed) await this.drop(fd);
+    for (const fd of fds) await this.drop(fd).catch(() => undefined);
+  }
+
+  /**
+   * Exchanges something of a file. While its lease is being let go of, that waits: an exchange that the commit before it
+   * does not cover would be open to whoever waited.
+   */
+  async exchange<T>(fd: number, work: () => Promise<T>): Promise<T> {
+    await this.#leaving.get(fd);
+    const running = work();
+    const all = Promise.allSettled([this.#exchanging.get(fd), running]);
+    this.#exchanging.set(fd, all);
+    return running;
   }
 
   async drop(fd: number): Promise<void> {

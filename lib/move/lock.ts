@@ -21,7 +21,7 @@ export class FilesystemLocked extends Error {
  * called, leaves no file behind and goes with this process.
  *
  * @param wait for another run to end, unless the signal is aborted
- * @returns what lets go of it
+ * @returns what lets go of it; undefined when the signal ended the waiting
  * @throws FilesystemLocked saying who has it
  */
 export async function lockFilesystem(
@@ -29,13 +29,17 @@ export async function lockFilesystem(
   dirFd: number,
   wait: boolean,
   signal: AbortSignal | undefined,
-): Promise<() => Promise<void>> {
+): Promise<(() => Promise<void>) | undefined> {
   const fd = await openRoot(filesystem, dirFd);
   // A user of a part of a filesystem who cannot reach its root works without.
   if (fd === undefined) return () => Promise.resolve();
   try {
     while (!(await tryLock(fd))) {
-      if (!wait || signal?.aborted) throw new FilesystemLocked(await explain(filesystem.id));
+      if (!wait) throw new FilesystemLocked(await explain(filesystem.id));
+      if (signal?.aborted) {
+        await closeFd(fd);
+        return undefined;
+      }
       await sleep(RETRY, undefined, { signal }).catch(() => undefined);
     }
   } catch (error) {

@@ -8,6 +8,7 @@ import { limitPlan, planFile, type FilePlan } from '../plan/plan.ts';
 import type { Reason } from '../scan/reasons.ts';
 import { openForMove, reasonOf } from '../scan/scan.ts';
 import type { BatchContext } from './batch.ts';
+import { allOf } from './allOf.ts';
 import { leftAlone, movedEarlier, type Candidate, type Outcome } from './candidate.ts';
 import type { Leases } from './lease.ts';
 import type { MovingFile } from './pipeline.ts';
@@ -46,6 +47,7 @@ export async function openAll(candidates: readonly Candidate[], context: BatchCo
   const outcomes: Outcome[] = [];
   const opened = await allOf(candidates.map((candidate) => openOne(candidate, context)));
   const asked: Promise<Job | Outcome>[] = [];
+  let tooLarge = false;
   for (const file of opened) {
     if ('kind' in file) {
       outcomes.push(file);
@@ -59,12 +61,14 @@ export async function openAll(candidates: readonly Candidate[], context: BatchCo
       continue;
     }
     await closeFd(file.fd);
-    if (plan === 'budget') budget.giveUp();
+    tooLarge ||= plan === 'budget';
     // The next batch has room for it, or it comes first there.
     outcomes.push(
       plan === 'later' ? { kind: 'again', candidate: file.candidate } : leftAlone(file.candidate, plan),
     );
   }
+  // What is left is not enough for any of them.
+  if (tooLarge && asked.length === 0) budget.giveUp();
   const jobs: Job[] = [];
   for (const job of await allOf(asked)) {
     if ('fd' in job) jobs.push(job);
@@ -81,15 +85,6 @@ export async function openAll(candidates: readonly Candidate[], context: BatchCo
 
 export const sizeOf = ({ sizeBlocks }: Opened, { filesystem }: BatchContext): Bytes =>
   toBytes(sizeBlocks, filesystem.blockSize);
-
-/** Waits for all, also when one fails: what they use is closed then. */
-export async function allOf<T>(promises: Iterable<Promise<T>>): Promise<T[]> {
-  const settled = await Promise.allSettled(promises);
-  return settled.map((result) => {
-    if (result.status === 'rejected') throw result.reason;
-    return result.value;
-  });
-}
 
 /** As much of a plan as there is room for; only what comes first in its batch is cut. */
 function fit(plan: FilePlan, room: Room, context: BatchContext, first: boolean): FilePlan | Reason | 'later' {

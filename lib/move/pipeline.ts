@@ -1,9 +1,10 @@
 import { FADV, fadvise, SYNC_RANGE, syncFileRange } from '../kernel/cache.ts';
-import type { SystemError } from '../kernel/errors.ts';
+import { isSystemFailure, type SystemError } from '../kernel/errors.ts';
 import { blocks, toBytes, type Bytes } from '../layout/units.ts';
 import type { Segment } from '../place/assign.ts';
 import type { Barrier } from './barrier.ts';
 import type { Reason } from '../scan/reasons.ts';
+import { allOf } from './allOf.ts';
 import { exchange, undo } from './exchange.ts';
 import type { Leases } from './lease.ts';
 import type { Pace, Pause } from './pace/pace.ts';
@@ -82,11 +83,12 @@ export async function* exchangeAll(
     while (next !== undefined && !context.signal.aborted) {
       const { wave, arrival } = next;
       const prefetched = await arrival;
+      if (pace.mayWait) await window.close();
       // Who waits for a file of this batch ends a pause.
       yield* pace.wait(sizeOf(wave), signal, drained);
       if (context.signal.aborted) break;
       next = announce(waves, context);
-      const moved = await Promise.all(wave.map((chunk, i) => exchangeChunk(chunk, prefetched[i], context)));
+      const moved = await allOf(wave.map((chunk, i) => exchangeChunk(chunk, prefetched[i], context)));
       const done = wave.filter((_, i) => moved[i]);
       flushing.push(Promise.all(done.map((chunk) => flush(chunk, context))));
       if (flushing.length > MOST_FLUSHING) await flushing.shift();
@@ -94,6 +96,7 @@ export async function* exchangeAll(
       yield wave[wave.length - 1].file;
     }
   } finally {
+    window.forget();
     await Promise.allSettled([...flushing, next?.arrival]);
   }
 }
@@ -125,8 +128,11 @@ async function exchangeChunk(
     file.stopped = 'busy';
     return true;
   }
-  const started = performance.now();
-  const { moved, error } = await exchange(file.fd, part, context.blockSize);
+  let started = 0;
+  const { moved, error } = await context.leases.exchange(file.fd, () => {
+    started = performance.now();
+    return exchange(file.fd, part, context.blockSize);
+  });
   // Small ones share their way, which says nothing of one call.
   if (!chunk.small) context.pace.took(chunk.length, performance.now() - started);
   file.moved += moved;
@@ -190,17 +196,29 @@ function chunkOf(file: MovingFile, segment: Segment, done: number, context: Pipe
  * Whether the kernel commits the journal for every page of a mapped file: on Linux 6.16 to 6.18 a dirty page in a large
  * folio makes it, and mapped folios cannot be dropped. Exchanges the beginning of the chunk and takes the time.
  */
-async function storms(file: MovingFile, part: Segment, { blockSize }: PipelineContext): Promise<boolean> {
+async function storms(
+  file: MovingFile,
+  part: Segment,
+  { blockSize, leases }: PipelineContext,
+): Promise<boolean> {
   const length = blocks(Math.min(part.length, STORM_PROBE.bytes / blockSize));
-  const started = performance.now();
-  const { moved, error } = await exchange(file.fd, { ...part, length }, blockSize);
-  file.moved += moved;
-  fail(file, error);
-  if (performance.now() - started > STORM_PROBE.time) return true;
-  // Back again, so that the chunk can be exchanged as a whole: a block exchanged twice is where it was.
-  await undo(file.fd, { ...part, length }, blockSize);
-  file.moved -= moved;
-  return false;
+  const probe = { ...part, length };
+  return leases.exchange(file.fd, async () => {
+    const started = performance.now();
+    const { moved, error } = await exchange(file.fd, probe, blockSize);
+    file.moved += moved;
+    fail(file, error);
+    if (performance.now() - started > STORM_PROBE.time) return true;
+    try {
+      // Back again, so that the chunk can be exchanged as a whole: a block exchanged twice is where it was.
+      await undo(file.fd, probe, blockSize);
+      file.moved -= moved;
+    } catch (failure) {
+      if (!isSystemFailure(failure)) throw failure;
+      fail(file, failure as SystemError);
+    }
+    return false;
+  });
 }
 
 /** Notes what went wrong first. A failed write means that the new place cannot be trusted. */
@@ -228,11 +246,14 @@ async function flush(
   }
 }
 
-/** The window between an exchange and its commit, for files that others have open: kept short, without a commit a piece. */
+/**
+ * The window between an exchange and its commit, for files that others have open: kept short whatever comes next,
+ * without a commit a piece.
+ */
 class ExposedWindow {
   readonly #context: PipelineContext;
   #bytes = 0;
-  #since = 0;
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(context: PipelineContext) {
     this.#context = context;
@@ -240,10 +261,23 @@ class ExposedWindow {
 
   async exchanged(file: MovingFile, length: number): Promise<void> {
     if (this.#context.leases.holds(file.fd)) return;
-    if (this.#bytes === 0) this.#since = performance.now();
+    // Reading the next chunk, a pause and the consumer may all take their time. An error shows at the next commit.
+    this.#timer ??= setTimeout(() => void this.close().catch(() => undefined), MOST_EXPOSED.time);
     this.#bytes += length;
-    if (this.#bytes < MOST_EXPOSED.bytes && performance.now() - this.#since < MOST_EXPOSED.time) return;
+    if (this.#bytes >= MOST_EXPOSED.bytes) await this.close();
+  }
+
+  /** Commits what is exposed. */
+  async close(): Promise<void> {
+    if (this.#bytes === 0) return;
+    this.forget();
     await this.#context.barrier.commit();
+  }
+
+  /** Leaves the commit to somebody else. */
+  forget(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
     this.#bytes = 0;
   }
 }

@@ -58,6 +58,7 @@ export class Discovery<E extends object> {
   #running: Promise<void> | undefined;
   readonly #stopping = new AbortController();
   #ended = false;
+  #complete = false;
   #failure: unknown;
   #wake: () => void = () => undefined;
 
@@ -86,6 +87,11 @@ export class Discovery<E extends object> {
 
   get ended(): boolean {
     return this.#ended;
+  }
+
+  /** Whether everything was found. */
+  get complete(): boolean {
+    return this.#complete;
   }
 
   /** How far it is, once for each step. */
@@ -172,6 +178,8 @@ export class Discovery<E extends object> {
       };
       this.#wake();
     }
+    // It ends quietly when it is stopped.
+    this.#complete = !signal.aborted;
     for (const [reason, count] of tables.skipped()) tally.leave(reason, count);
     try {
       this.#names = await tables.names((inode) => this.#known.has(inode), signal);

@@ -458,6 +458,14 @@ describe('PressureGate', () => {
     expect(machine.now - before).toBe(looks ? 400 : 0);
   });
 
+  test('a pause ends when the device is left alone, whatever others wait for', async () => {
+    const machine = new Machine();
+    machine.others = (now) => ({ waiting: 0.9, reads: now > 3000 && now < 6000 ? MiB : 0, writes: 0 });
+    await machine.run(20, 20_000);
+    expect(machine.pauses.map(({ paused }) => paused)).toEqual([true, false]);
+    expect(machine.pauses[1].at).toBeLessThan(8500);
+  });
+
   test('who waits for another device holds nobody up', async () => {
     const machine = new Machine();
     machine.others = () => ({ waiting: 0.9, reads: 0, writes: 0 });

@@ -57,6 +57,11 @@ export class Pace {
     return this.#rate?.mostAtOnce ?? Infinity;
   }
 
+  /** Whether {@link wait} ever waits. */
+  get mayWait(): boolean {
+    return this.#gate !== undefined || this.#rate !== undefined;
+  }
+
   /** A call for so many bytes took so many milliseconds. */
   took(bytes: number, milliseconds: number): void {
     this.#chunk.took(bytes, milliseconds);

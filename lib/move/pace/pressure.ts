@@ -162,7 +162,7 @@ export class PressureGate {
     do {
       await this.#system.sleep(SAMPLE_EVERY, signal);
       const latest = this.#add(CALM.span);
-      share = percentBetween(this.#samples[0], latest);
+      share = othersBetween(this.#samples[0], latest);
     } while (!signal?.aborted && !this.#isCalm(share));
     this.#samples = [this.#latest];
     this.#lookedAt = this.#latest.time;
@@ -186,7 +186,7 @@ function percentBetween(from: Beginning, to: Beginning): number {
 function othersBetween(from: Sample, to: Sample): number {
   if (from.device && to.device) {
     const { read, written } = difference(from.device, to.device);
-    if (((read + written) * 1000) / (to.time - from.time) < FOREIGN.reads) return 0;
+    if (((read + written) * 1000) / Math.max(1, to.time - from.time) < FOREIGN.reads) return 0;
   }
   return percentBetween(from, to);
 }
