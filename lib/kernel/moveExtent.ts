@@ -14,7 +14,7 @@ export interface MoveResult {
 const EXT_MAX_BLOCKS = 0xffff_ffff;
 
 /** Of more blocks a call may keep others that share its way waiting. */
-export const QUICK_MOVE = 256;
+const QUICK_MOVE = 256;
 
 /**
  * Exchanges `count` blocks of `fd` from block `origStart` with those of `donorFd` from `donorStart`, in one

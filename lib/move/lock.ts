@@ -9,7 +9,7 @@ const ROOT_INODE = 2;
 const RETRY = 200;
 
 /** Another run is at work on the filesystem. In the shape of a system error, since that is what it is to the caller. */
-export class FilesystemLocked extends Error {
+class FilesystemLocked extends Error {
   override readonly name = 'FilesystemLocked';
   readonly code = 'EWOULDBLOCK';
   readonly errno = -11;

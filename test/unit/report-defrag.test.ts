@@ -4,22 +4,12 @@ import type { DefragEvent, DefragSummary, SkipEvent, TargetEvent } from '../../l
 import { NO_COLOURS } from '../../lib/report/style.ts';
 import { textReporter } from '../../lib/report/text.ts';
 import { REASONS } from '../../lib/scan/reasons.ts';
+import { targetEvent } from '../support/events.ts';
 
 const [MiB, GiB] = [2 ** 20, 2 ** 30];
 
-const target = (changes: Partial<TargetEvent> = {}): TargetEvent => ({
-  type: 'target',
-  path: '/srv',
-  kind: 'directory',
-  device: '/dev/sdb1',
-  mountPoint: '/srv',
-  blockSize: 4096,
-  rotational: false,
-  method: 'walk',
-  deviceProfile: typicalDevice(changes.rotational ?? false),
-  fragmentSize: 8 * MiB,
-  ...changes,
-});
+const target = (changes: Partial<TargetEvent> = {}) =>
+  targetEvent({ deviceProfile: typicalDevice(changes.rotational ?? false), ...changes });
 
 const summary = (changes: Partial<DefragSummary> = {}): DefragSummary => ({
   type: 'summary',

@@ -2,44 +2,18 @@ import { PassThrough } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import { Console } from '../../lib/cli/console.ts';
 import { Output } from '../../lib/cli/output.ts';
-import type {
-  Event,
-  PauseEvent,
-  ProgressEvent,
-  ScanningEvent,
-  TargetEvent,
-} from '../../lib/report/events.ts';
+import type { Event, PauseEvent, ProgressEvent, TargetEvent } from '../../lib/report/events.ts';
 import { displayWidth } from '../../lib/report/names.ts';
 import { ProgressLine } from '../../lib/report/progress.ts';
 import { Status } from '../../lib/report/status.ts';
+import { scanningEvent, targetEvent } from '../support/events.ts';
 
 const MiB = 2 ** 20;
 
-const target = (changes: Partial<TargetEvent> = {}): TargetEvent => ({
-  type: 'target',
-  path: '/srv',
-  kind: 'device',
-  device: '/dev/sdb1',
-  mountPoint: '/srv',
-  blockSize: 4096,
-  rotational: false,
-  method: 'inode-table',
-  deviceProfile: { seek: 0.0001, bandwidth: 5e8 },
-  fragmentSize: 8 * MiB,
-  ...changes,
-});
+const target = (changes: Partial<TargetEvent> = {}) =>
+  targetEvent({ kind: 'device', method: 'inode-table', ...changes });
 
-const scanning = (changes: Partial<ScanningEvent> = {}): ScanningEvent => ({
-  type: 'scanning',
-  inodes: 420_000,
-  inodesTotal: 1_000_000,
-  files: 400_000,
-  fragmentedFiles: 1234,
-  seconds: 2,
-  ...changes,
-});
-
-const scanned = scanning({ inodes: 1_000_000 });
+const scanned = scanningEvent({ inodes: 1_000_000 });
 
 const progress = (changes: Partial<ProgressEvent> = {}): ProgressEvent => ({
   type: 'progress',
@@ -76,20 +50,20 @@ function status(events: Event[], columns?: number): string {
 }
 
 describe('the status of a scan', () => {
-  const from = scanning({ inodes: 20_000, seconds: 0 });
+  const from = scanningEvent({ inodes: 20_000, seconds: 0 });
 
   test('says how much of the inodes, how many files, and the time left', () => {
     expect(status([target()])).toBe('0 files  /srv');
     expect(status([target(), from])).toBe(
       '  2 %  20,000 of 1,000,000 inodes  1234 of 400,000 files fragmented',
     );
-    expect(status([target(), from, scanning()])).toBe(
+    expect(status([target(), from, scanningEvent()])).toBe(
       ' 42 %  420,000 of 1,000,000 inodes  1234 of 400,000 files fragmented  3 s left',
     );
   });
 
   test('leaves out what matters least where there is little room', () => {
-    const events = [target(), from, scanning()];
+    const events = [target(), from, scanningEvent()];
     expect(status(events, 59)).toBe(' 42 %  1234 of 400,000 files fragmented  3 s left');
     expect(status(events, 45)).toBe(' 42 %  1234 of 400,000 files fragmented');
     expect(status(events, 19)).toBe(' 42 %');
@@ -104,11 +78,11 @@ describe('the status of a scan', () => {
   });
 
   test('moving files says more, until the next target', () => {
-    const events: Event[] = [target(), from, progress(), scanning(), progress()];
+    const events: Event[] = [target(), from, progress(), scanningEvent(), progress()];
     for (const end of [3, 4, 5]) {
       expect(status(events.slice(0, end))).toBe('< 0 %  1.0 MiB of 1.0 GiB  /srv/some/directory/a');
     }
-    expect(status([...events, target(), scanning()])).toMatch(/^ 42 % .* inodes/);
+    expect(status([...events, target(), scanningEvent()])).toMatch(/^ 42 % .* inodes/);
   });
 });
 
@@ -122,7 +96,7 @@ describe('the status of moving', () => {
   });
 
   test('until all is found less is done, and more is left, than is known', () => {
-    expect(status([target(), scanning(), after(1), after(2)])).toMatch(/^< 6 % .* {2}> 29 s left {2}/);
+    expect(status([target(), scanningEvent(), after(1), after(2)])).toMatch(/^< 6 % .* {2}> 29 s left {2}/);
   });
 
   test('a walk finds as it moves: no share, but how many files', () => {
@@ -172,7 +146,7 @@ describe('the status of moving', () => {
   test.each([
     moving,
     [...moving, pause(true)],
-    [target(), scanning({ seconds: 0 }), scanning({ seconds: 2 })],
+    [target(), scanningEvent({ seconds: 0 }), scanningEvent({ seconds: 2 })],
   ])('it is never wider than there is room, whatever the file is called', (...events) => {
     const wide = after(3, { path: `/srv/${'日本'.repeat(40)}\n` });
     for (let columns = 0; columns <= 160; columns++) {
@@ -197,10 +171,10 @@ describe('the status of a pause', () => {
   });
 
   test('also before anything was moved, and while the scan goes on', () => {
-    expect(status([target(), scanning(), pause(true)])).toBe(
+    expect(status([target(), scanningEvent(), pause(true)])).toBe(
       '400,000 files  paused: others wait for I/O 62 % of the time  /srv',
     );
-    expect(status([target(), scanning(), pause(true), pause(false)])).toMatch(/^ 42 % .* inodes/);
+    expect(status([target(), scanningEvent(), pause(true), pause(false)])).toMatch(/^ 42 % .* inodes/);
   });
 
   test('is no part of the rates', () => {
@@ -287,7 +261,14 @@ describe('the console', () => {
 
   test('the last step of a scan and a pause are shown, however fast they come', () => {
     const { console, written } = consoleOn(true);
-    const steps = [scanning(), scanning({ inodes: 600_000 }), scanned, scanning(), pause(true), after(3)];
+    const steps = [
+      scanningEvent(),
+      scanningEvent({ inodes: 600_000 }),
+      scanned,
+      scanningEvent(),
+      pause(true),
+      after(3),
+    ];
     for (const event of [target(), ...steps]) console.see(event);
     expect(
       written()

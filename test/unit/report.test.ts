@@ -1,13 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { ExtentTable } from '../../lib/layout/extents.ts';
-import type {
-  DefragSummary,
-  Event,
-  FileEvent,
-  ScanningEvent,
-  SkipEvent,
-  TargetEvent,
-} from '../../lib/report/events.ts';
+import type { DefragSummary, Event, FileEvent, SkipEvent } from '../../lib/report/events.ts';
 import { formatRoundSize, formatSeconds, formatSize } from '../../lib/report/format.ts';
 import { JsonReporter, toJson } from '../../lib/report/json.ts';
 import { FINE_AS_IT_IS } from '../../lib/report/leftAlone.ts';
@@ -17,29 +10,9 @@ import { NO_COLOURS } from '../../lib/report/style.ts';
 import { textReporter } from '../../lib/report/text.ts';
 import { Greatest } from '../../lib/report/worst.ts';
 import { REASONS, type Reason } from '../../lib/scan/reasons.ts';
+import { scanningEvent, targetEvent } from '../support/events.ts';
 
-const target: TargetEvent = {
-  type: 'target',
-  path: '/srv',
-  kind: 'directory',
-  device: '/dev/sdb1',
-  mountPoint: '/srv',
-  blockSize: 4096,
-  rotational: false,
-  method: 'walk',
-  deviceProfile: { seek: 0.0001, bandwidth: 5e8 },
-  fragmentSize: 8 * 2 ** 20,
-};
-
-const scanning = (changes: Partial<ScanningEvent> = {}): ScanningEvent => ({
-  type: 'scanning',
-  inodes: 420_000,
-  inodesTotal: 1_000_000,
-  files: 400_000,
-  fragmentedFiles: 1234,
-  seconds: 2,
-  ...changes,
-});
+const target = targetEvent();
 
 const summary = (changes: Partial<DefragSummary> = {}): DefragSummary => ({
   type: 'summary',
@@ -171,8 +144,8 @@ describe('JSON', () => {
 
 test('JSON: of the steps of a scan a few a second, the last among them', () => {
   const reporter = new JsonReporter({ verbose: false });
-  const steps = Array.from({ length: 100 }, (_, i) => scanning({ inodes: i, seconds: i / 64 }));
-  const seen = [target, ...steps, scanning({ inodes: 1_000_000, seconds: 1.6 }), summary()]
+  const steps = Array.from({ length: 100 }, (_, i) => scanningEvent({ inodes: i, seconds: i / 64 }));
+  const seen = [target, ...steps, scanningEvent({ inodes: 1_000_000, seconds: 1.6 }), summary()]
     .flatMap((event) => [...reporter.lines(event)])
     .map(({ text }) => JSON.parse(text) as { type: string; inodes?: number });
   expect(seen.map(({ type, inodes }) => inodes ?? type)).toEqual([
