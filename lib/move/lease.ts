@@ -1,6 +1,6 @@
 import { isMainThread } from 'node:worker_threads';
 import { errorCode } from '../kernel/errors.ts';
-import { dropLease, leaseUndisturbed, takeLease } from '../kernel/handle.ts';
+import { closeFd, dropLease, leaseUndisturbed, takeLease } from '../kernel/handle.ts';
 
 /**
  * What happens when somebody wants to open a file whose lease is held: `release` commits and drops the lease at once,
@@ -67,6 +67,8 @@ export class Leases implements Disposable {
     const disturbed: number[] = [];
     for (const [fd, whenWanted] of this.#held) {
       if (await leaseUndisturbed(fd).catch(() => true)) continue;
+      // Closed meanwhile.
+      if (!this.#held.has(fd)) continue;
       if (whenWanted === 'stop') {
         this.#stopped.add(fd);
         this.#stopping.abort();
@@ -86,7 +88,7 @@ export class Leases implements Disposable {
     await Promise.all(fds.map((fd) => this.#exchanging.get(fd) ?? Promise.resolve()));
     // A commit that fails here fails for the batch as well, which reports it.
     await this.#commit().catch(() => undefined);
-    for (const fd of fds) await this.drop(fd).catch(() => undefined);
+    for (const fd of fds) await this.#drop(fd).catch(() => undefined);
   }
 
   /**
@@ -101,8 +103,17 @@ export class Leases implements Disposable {
     return running;
   }
 
-  async drop(fd: number): Promise<void> {
+  async #drop(fd: number): Promise<void> {
     if (this.#held.delete(fd)) await dropLease(fd);
+  }
+
+  /**
+   * Closes a file of which nothing was exchanged, and its lease goes with it. Not one after the other: who waits for
+   * the lease to execute the file would find it open for writing.
+   */
+  async close(fd: number): Promise<void> {
+    this.#held.delete(fd);
+    await closeFd(fd);
   }
 
   /** Resolves when no answer to a waiting opener is under way: before the files are closed. */

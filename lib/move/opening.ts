@@ -1,12 +1,12 @@
 import { isSystemFailure } from '../kernel/errors.ts';
-import { closeFd, inodeGeneration } from '../kernel/handle.ts';
+import { inodeGeneration } from '../kernel/handle.ts';
 import { countFragments } from '../layout/fragments.ts';
 import { blocks, toBlocks, toBytes, type Blocks, type Bytes } from '../layout/units.ts';
 import { demand } from '../place/assign.ts';
 import { spendableBlocks } from '../place/donors.ts';
 import { limitPlan, planFile, type FilePlan } from '../plan/plan.ts';
 import type { Reason } from '../scan/reasons.ts';
-import { openForMove, reasonOf } from '../scan/scan.ts';
+import { currentLayout, openForMove, reasonOf } from '../scan/scan.ts';
 import type { BatchContext } from './batch.ts';
 import { allOf } from './allOf.ts';
 import { leftAlone, movedEarlier, type Candidate, type Outcome } from './candidate.ts';
@@ -45,22 +45,22 @@ export async function openAll(candidates: readonly Candidate[], context: BatchCo
   const { budget, dirFd, filesystem } = context;
   const room: Room = { space: await spendableBlocks(dirFd), budget: budget.bytesLeft / filesystem.blockSize };
   const outcomes: Outcome[] = [];
-  const opened = await allOf(candidates.map((candidate) => openOne(candidate, context)));
-  const asked: Promise<Job | Outcome>[] = [];
+  const opened = await allOf(candidates.map((candidate) => openOne(candidate, context, leases)));
+  const jobs: Job[] = [];
   let tooLarge = false;
   for (const file of opened) {
     if ('kind' in file) {
       outcomes.push(file);
       continue;
     }
-    const plan = fit(file.plan, room, context, asked.length === 0);
+    const plan = fit(file.plan, room, context, jobs.length === 0);
     if (typeof plan === 'object') {
       room.space -= demandOf(plan, context);
       room.budget -= plan.blocks;
-      asked.push(takeLease({ ...file, plan }, plan !== file.plan, context, leases));
+      jobs.push(jobOf(file, plan));
       continue;
     }
-    await closeFd(file.fd);
+    await leases.close(file.fd);
     tooLarge ||= plan === 'budget';
     // The next batch has room for it, or it comes first there.
     outcomes.push(
@@ -68,12 +68,7 @@ export async function openAll(candidates: readonly Candidate[], context: BatchCo
     );
   }
   // What is left is not enough for any of them.
-  if (tooLarge && asked.length === 0) budget.giveUp();
-  const jobs: Job[] = [];
-  for (const job of await allOf(asked)) {
-    if ('fd' in job) jobs.push(job);
-    else outcomes.push(job);
-  }
+  if (tooLarge && jobs.length === 0) budget.giveUp();
   // One after the other, with nothing else going on.
   for (const job of jobs) {
     // What takes several rounds is not measured.
@@ -103,21 +98,28 @@ function demandOf(plan: FilePlan, { pageSize, filesystem }: BatchContext): numbe
   return plan.ranges.reduce((sum, range) => sum + demand(plan, range, blocksPerPage), 0);
 }
 
-async function openOne(candidate: Candidate, context: BatchContext): Promise<Opened | Outcome> {
-  const { memory, planOptions, filesystem } = context;
+async function openOne(
+  candidate: Candidate,
+  context: BatchContext,
+  leases: Leases,
+): Promise<Opened | Outcome> {
+  const { memory, planOptions, filesystem, exclusive } = context;
   const { file } = candidate;
-  let fd: number | undefined;
+  let toClose: number | undefined;
   try {
-    const opened = await openForMove(file);
-    if (typeof opened === 'string') return leftAlone(candidate, opened);
-    fd = opened.fd;
-    const { extents } = opened;
+    const fd = await openForMove(file);
+    if (fd === undefined) return leftAlone(candidate, 'vanished');
+    toClose = fd;
+    // Who executes a program must not find it open for writing, and --exclusive means what it says.
+    const whenWanted = exclusive || file.executable ? 'stop' : 'release';
+    if (!(await leases.take(fd, whenWanted)) && exclusive) return leftAlone(candidate, 'open-elsewhere');
+    const { extents, size } = await currentLayout(fd, file);
     const before = {
       fragments: countFragments(extents),
       extents: extents.count,
       blocks: extents.blocks,
     };
-    const sizeBlocks = toBlocks(opened.size, filesystem.blockSize);
+    const sizeBlocks = toBlocks(size, filesystem.blockSize);
     const plan = planFile(extents, sizeBlocks, planOptions);
     const known = { ...candidate, ...(memory && { generation: await generationOf(candidate, fd) }) };
     if (typeof plan === 'string') return leftAlone(known, plan);
@@ -126,55 +128,32 @@ async function openOne(candidate: Candidate, context: BatchContext): Promise<Ope
         ? memory?.refuses({ inode: file.inode, generation: known.generation, fragments: before.fragments })
         : undefined;
     if (refused !== undefined) return leftAlone(known, refused);
-    fd = undefined;
-    return { candidate: known, fd: opened.fd, sizeBlocks, plan, before };
+    toClose = undefined;
+    return { candidate: known, fd, sizeBlocks, plan, before };
   } catch (error) {
     return trouble(candidate, error);
   } finally {
-    if (fd !== undefined) await closeFd(fd);
+    if (toClose !== undefined) await leases.close(toClose);
   }
 }
 
 const generationOf = async ({ file, generation }: Candidate, fd: number): Promise<number> =>
   generation ?? file.handle?.generation ?? (await inodeGeneration(fd));
 
-async function takeLease(
-  opened: Opened,
-  cut: boolean,
-  context: BatchContext,
-  leases: Leases,
-): Promise<Job | Outcome> {
-  const { candidate, fd } = opened;
-  const { file } = candidate;
-  let kept = false;
-  try {
-    // Who executes a program must not find it open for writing, and --exclusive means what it says.
-    const whenWanted = context.exclusive || file.executable ? 'stop' : 'release';
-    if (!(await leases.take(fd, whenWanted)) && context.exclusive) {
-      return leftAlone(candidate, 'open-elsewhere');
-    }
-    const job: Job = {
-      ...opened,
-      path: file.path,
-      segments: [],
-      cut,
-      secondsBefore: undefined,
-      moved: 0,
-      error: undefined,
-      writeFailed: false,
-      stopped: undefined,
-      toDrop: [],
-    };
-    kept = true;
-    return job;
-  } catch (error) {
-    return trouble(candidate, error);
-  } finally {
-    if (!kept) {
-      await leases.drop(fd);
-      await closeFd(fd);
-    }
-  }
+function jobOf(opened: Opened, plan: FilePlan): Job {
+  return {
+    ...opened,
+    plan,
+    path: opened.candidate.file.path,
+    segments: [],
+    cut: plan !== opened.plan,
+    secondsBefore: undefined,
+    moved: 0,
+    error: undefined,
+    writeFailed: false,
+    stopped: undefined,
+    toDrop: [],
+  };
 }
 
 /** What an error makes of a candidate. */

@@ -184,28 +184,25 @@ export class Scanner {
 /** What stands for the name of a file that is not known, or not yet. */
 export const nameless = (inode: number): Buffer => Buffer.from(`<inode ${inode}>`);
 
-/** A file opened again for moving: the inode that was scanned, its layout as of now. */
-export interface OpenedFile {
-  readonly fd: number;
+/** The layout of a file that is open for moving, as of now. */
+export interface CurrentLayout {
   readonly size: Bytes;
   /** Merged, with no delayed allocation pending when it was read. */
   readonly extents: ExtentTable;
 }
 
-/** Opens a scanned file for moving, or answers why it cannot be. The caller closes it. */
-export async function openForMove(file: ScannedFile): Promise<OpenedFile | Reason> {
-  const fd = await (file.handle === undefined
-    ? openByName(file)
-    : openByNumber(file, file.handle.generation));
-  if (fd === undefined) return 'vanished';
-  try {
-    const { size } = await statFd(fd);
-    const extents = await fiemap(fd, file.target.filesystem.blockSize, { flags: FIEMAP_FLAG_SYNC });
-    return { fd, size: bytes(Number(size)), extents: mergeExtents(extents) };
-  } catch (error) {
-    await closeFd(fd);
-    throw error;
-  }
+/**
+ * Opens a scanned file for moving, or answers undefined when it is not there any more. Nothing else is done, so that
+ * a lease can be taken at once: until then whoever executes a program finds it busy. The caller closes it.
+ */
+export const openForMove = (file: ScannedFile): Promise<number | undefined> =>
+  file.handle === undefined ? openByName(file) : openByNumber(file, file.handle.generation);
+
+/** Writes back what is pending of an open file and reads its layout. */
+export async function currentLayout(fd: number, { target }: ScannedFile): Promise<CurrentLayout> {
+  const { size } = await statFd(fd);
+  const extents = await fiemap(fd, target.filesystem.blockSize, { flags: FIEMAP_FLAG_SYNC });
+  return { size: bytes(Number(size)), extents: mergeExtents(extents) };
 }
 
 async function openByName({ target, relative, inode }: ScannedFile): Promise<number | undefined> {

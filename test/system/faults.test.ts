@@ -122,15 +122,21 @@ test('a program can be executed while it is moved', async () => {
   await truncate(l.path('program'), scaled(96 * MiB));
   await writeFile(l.path('program'), randomBytes(scaled(64 * MiB)), { flag: 'a' });
   await chmod(l.path('program'), 0o755);
-  await l.fragment('program', 4);
-  await l.remount();
-  const run = defragment([l.path('program')]);
-  for (let step = await run.next(); !step.done && step.value.type !== 'progress';) step = await run.next();
-  // Through a shell: this process must go on while the other waits for the lease.
-  const program = execa('sh', ['-c', '"$0" 0', l.path('program')], { reject: false });
-  const rest = collect(run);
-  expect((await program).exitCode).toBe(0);
-  expect((await rest).at(-1)).toMatchObject({ type: 'summary', failed: 0 });
+  const executed: (number | undefined)[] = [];
+  // Closing a file ends its lease a moment before its write access (__fput of fs/file_table.c), and whoever waited for
+  // the lease can find the program busy in between. That is rare; a move that keeps programs busy fails every time.
+  for (let attempt = 0; attempt < 3 && executed.at(-1) !== 0; attempt++) {
+    await l.fragment('program', 4);
+    await l.remount();
+    const run = defragment([l.path('program')]);
+    for (let step = await run.next(); !step.done && step.value.type !== 'progress';) step = await run.next();
+    // Through a shell: this process must go on while the other waits for the lease.
+    const program = execa('sh', ['-c', '"$0" 0', l.path('program')], { reject: false });
+    const rest = collect(run);
+    executed.push((await program).exitCode);
+    expect((await rest).at(-1)).toMatchObject({ type: 'summary', failed: 0 });
+  }
+  expect(executed).toContain(0);
 });
 
 test('a device over which another filesystem is mounted is refused, and neither is touched', async () => {

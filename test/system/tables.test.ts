@@ -19,7 +19,7 @@ import {
   type PlanEvent,
 } from '../../lib/index.ts';
 import type { CheckOptions } from '../../lib/scan/check.ts';
-import { openForMove, Scanner } from '../../lib/scan/scan.ts';
+import { currentLayout, openForMove, Scanner } from '../../lib/scan/scan.ts';
 import { openTarget } from '../../lib/scan/targets.ts';
 import { filefrag, identify, MiB, scaled, type Lab } from '../support/lab.ts';
 import { useLab } from '../support/use.ts';
@@ -208,10 +208,11 @@ test('a number of generation 0 stands for no other file that has it now', async 
     const scanner = new Scanner({}, false);
     const file = await scanner.byHandle(target, old, 0, found[0]);
     if (file.kind !== 'file') throw new Error(`no file but ${file.kind}`);
-    const opened = await openForMove(file);
-    expect(opened).toMatchObject({ size: 64 * 1024 });
-    if (typeof opened !== 'string') await closeFd(opened.fd);
-    expect(await openForMove({ ...file, inode: young })).toBe('vanished');
+    const fd = await openForMove(file);
+    if (fd === undefined) throw new Error('it is gone');
+    expect(await currentLayout(fd, file)).toMatchObject({ size: 64 * 1024 });
+    await closeFd(fd);
+    expect(await openForMove({ ...file, inode: young })).toBeUndefined();
   } finally {
     await closeFd(target.dirFd);
   }
