@@ -194,6 +194,14 @@ Napi::Value Fiemap(const Napi::CallbackInfo& info) {
                });
 }
 
+Napi::Value FsMap(const Napi::CallbackInfo& info) {
+  return Start(info, ToWords,
+               [fd = Int(info, 0), device = static_cast<uint32_t>(Word(info, 1)), start = Word(info, 2),
+                end = Word(info, 3)](Answer& answer) {
+                 answer.result = ext4::FsMap(fd, device, start, end, answer.words);
+               });
+}
+
 Napi::Value MoveExtents(const Napi::CallbackInfo& info) {
   return Start(info, ToPair,
                [fd = Int(info, 0), donor = Int(info, 1), orig_start = Word(info, 2),
@@ -387,6 +395,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
       {"openByHandle", OpenByHandle},
       {"getdents", GetDents},
       {"fiemap", Fiemap},
+      {"fsmap", FsMap},
       {"moveExtents", MoveExtents},
       {"fallocate", Fallocate},
       {"fadvise", Fadvise},

@@ -30,6 +30,11 @@ int64_t GetDents(int fd, std::vector<uint8_t>& out, size_t capacity);
 /// Appends the extents to `out` and answers how many there were.
 int64_t Fiemap(int fd, uint64_t start, uint64_t length, uint32_t flags, uint64_t max_extents,
                std::vector<uint64_t>& out);
+/// One record as four words: where it begins and how long it is, in bytes; its owner; FMR_OF_* flags.
+inline constexpr size_t kFsMapWords = 4;
+/// Appends what a filesystem uses the bytes from `start` to `end` of its device for, and answers how many records.
+/// `device` is its number as st_dev has it: without the right one the kernel goes on to the end.
+int64_t FsMap(int fd, uint32_t device, uint64_t start, uint64_t end, std::vector<uint64_t>& out);
 int64_t MoveExtents(int fd, int donor_fd, uint64_t orig_start, uint64_t donor_start, uint64_t blocks,
                     uint64_t& moved);
 int64_t Fallocate(int fd, int mode, int64_t offset, int64_t length);

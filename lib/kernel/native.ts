@@ -22,6 +22,12 @@ export interface Native {
     flags: number,
     limit: number | bigint,
   ): Promise<BigUint64Array | number>;
+  fsmap(
+    fd: number,
+    device: number | bigint,
+    start: number | bigint,
+    end: number | bigint,
+  ): Promise<BigUint64Array | number>;
   moveExtents(
     fd: number,
     donorFd: number,

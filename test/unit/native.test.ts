@@ -33,6 +33,11 @@ test('structures and request numbers are the kernel’s', () => {
     file_handle: 8,
     'file_handle.handle_type': 4,
     'file_handle.f_handle': 8,
+    // linux/fsmap.h
+    FS_IOC_GETFSMAP: 0xc0c0583b,
+    fsmap_head: 192,
+    fsmap: 64,
+    'fsmap.fmr_length': 32,
     // fs/ext4/ext4.h
     EXT4_IOC_GETFSUUID: 0x8008662c,
     'fsuuid.fsu_uuid': 8,
