@@ -13,7 +13,7 @@ import { keepNurserySmall } from './nursery.ts';
 import { Output } from './output.ts';
 import { finish, report } from './run.ts';
 import { StopSignals } from './signals.ts';
-import { version } from './version.ts';
+import { version } from '../report/version.ts';
 
 interface Arguments {
   readonly statistics: boolean;

@@ -1,4 +1,4 @@
-import { COMMANDS, OPTIONS, type OptionSpec } from './options.ts';
+import { COMMANDS, OPTIONS, type Command, type OptionSpec } from './options.ts';
 
 const WIDTH = 80;
 const COLUMN = 28;
@@ -52,12 +52,17 @@ function optionHeading(name: string, { short, value }: OptionSpec): string {
 const isForDefragOnly = ({ commands }: OptionSpec): boolean => commands?.join() === 'defrag';
 
 function notes({ commands, repeatable }: OptionSpec): string {
-  const targeted = Object.entries(COMMANDS).filter(([, { takesTargets }]) => takesTargets);
-  const all = [
-    ...(repeatable ? ['repeatable'] : []),
-    ...(commands && commands.length < targeted.length ? [`${commands.join(', ')} only`] : []),
-  ];
+  const all = [...(repeatable ? ['repeatable'] : []), ...(commands ? whose(commands) : [])];
   return all.length > 0 ? ` (${all.join('; ')})` : '';
+}
+
+/** Which of the commands that take targets have an option: the shorter way to say it. */
+function whose(commands: readonly Command[]): string[] {
+  const others = (Object.keys(COMMANDS) as Command[]).filter(
+    (command) => COMMANDS[command].takesTargets && !commands.includes(command),
+  );
+  if (others.length === 0) return [];
+  return [others.length < commands.length ? `not ${others.join(', ')}` : `${commands.join(', ')} only`];
 }
 
 function entry(heading: string, text: string): string {

@@ -38,7 +38,7 @@ async function execute(line: CommandLine): Promise<number> {
     return EXIT.OK;
   }
   if (line.kind === 'version') {
-    const { version } = await import('./version.ts');
+    const { version } = await import('../report/version.ts');
     process.stdout.write(`ext4-defrag ${version()}\n`);
     return EXIT.OK;
   }

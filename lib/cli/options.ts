@@ -8,7 +8,7 @@ import { parseCount, parseRate, parseSize, parseSizeAboveZero } from './size.ts'
 import { parseDuration, parseLatency } from './time.ts';
 import { UsageError } from './usageError.ts';
 
-export type Command = 'defrag' | 'check' | 'plan' | 'demo';
+export type Command = 'defrag' | 'check' | 'plan' | 'space' | 'demo';
 
 export interface CommandSpec {
   readonly help: string;
@@ -20,6 +20,7 @@ export const COMMANDS: Readonly<Record<Command, CommandSpec>> = {
   defrag: { help: 'make fragmented files contiguous (the default)', takesTargets: true },
   check: { help: 'show how fragmented files are; write nothing', takesTargets: true },
   plan: { help: 'show what defrag would move; write nothing', takesTargets: true },
+  space: { help: 'show what free space there is, and in what pieces', takesTargets: true },
   demo: { help: 'defragment made-up files on a loopback image and prove it', takesTargets: false },
 };
 
@@ -52,7 +53,7 @@ export const OPTIONS = {
     commands: ENGINE,
     help: 'name every file, also those left alone; of a whole filesystem those in fragments',
   },
-  json: { commands: ENGINE, help: 'print events as JSON lines; the last is the summary' },
+  json: { commands: [...ENGINE, 'space'], help: 'print events as JSON lines; the last is the summary' },
   top: {
     value: 'N',
     commands: CHECKING,

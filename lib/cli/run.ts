@@ -1,4 +1,5 @@
 import { check } from '../scan/check.ts';
+import { space } from '../scan/space.ts';
 import { defragment } from '../move/defragment.ts';
 import { plan } from '../plan/planTargets.ts';
 import type { Event } from '../report/events.ts';
@@ -13,7 +14,7 @@ import { Output } from './output.ts';
 import { onStatusSignal, StopSignals } from './signals.ts';
 import { styleFor } from './terminal.ts';
 
-const ENGINE = { defrag: defragment, check, plan };
+const ENGINE = { defrag: defragment, check, plan, space };
 
 /** The commands that are one run of the engine. */
 export type EngineCommand = keyof typeof ENGINE;

@@ -36,6 +36,9 @@ export const noInodes = (): InodeCounts => ({
   system: 0,
 });
 
+/** Is told of the extents of regular files. Those of one file may come in any order. */
+export type ExtentVisitor = (inode: number, logical: number, physical: number, length: number) => void;
+
 /** Where what inode tables say is gathered. */
 export interface InodeSink {
   /** Files whose whole tree is in the inode. */
@@ -46,6 +49,8 @@ export interface InodeSink {
   readonly deep: DeepFiles;
   /** Undefined where nobody wants to know of them. */
   readonly directories?: DirectoryColumns | undefined;
+  /** Where somebody wants to know of each extent. */
+  readonly extents?: ExtentVisitor | undefined;
   readonly counts: InodeCounts;
 }
 
@@ -131,6 +136,9 @@ function readFile(
   }
   counter.reset();
   visitExtents(table, root, countExtent);
+  const { extents } = sink;
+  if (extents)
+    visitExtents(table, root, (logical, physical, length) => extents(inode, logical, physical, length));
   files.blocks[row] = counter.blocks;
   files.fragments[row] = counter.fragments;
 }

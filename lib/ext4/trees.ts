@@ -91,19 +91,25 @@ function isExpected(
   );
 }
 
-/** The leaf that `list` expects in `row`, counted; undefined when the block is not that leaf. */
+/**
+ * The leaf that `list` expects in `row`, counted; undefined when the block is not that leaf.
+ *
+ * @param visit is told of each extent
+ */
 export function countLeaf(
   view: DataView,
   at: number,
   list: NodeList,
   row: number,
   superblock: Superblock,
+  visit?: (logical: number, physical: number, length: number) => void,
 ): CountedRun | undefined {
   if (!isExpected(view, at, list, row, 0, superblock)) return undefined;
   const counter = new RunCounter();
   let [firstPhysical, lastLogical, lastPhysical, lastLength] = [-1, 0, 0, 0];
   visitExtents(view, at, (logical, physical, length) => {
     counter.add(logical, physical, length);
+    visit?.(logical, physical, length);
     if (firstPhysical < 0) firstPhysical = physical;
     lastLogical = logical;
     lastPhysical = physical;

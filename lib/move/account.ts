@@ -12,7 +12,13 @@ import { bytesWritten } from './pace/counters.ts';
 export class Account {
   readonly #tally: Tally;
   readonly #writtenBefore = bytesWritten();
-  readonly #sum = { defragmented: 0, fragmentsBefore: 0, fragmentsAfter: 0, bytesMoved: 0 };
+  readonly #sum = {
+    defragmented: 0,
+    fragmentsBefore: 0,
+    fragmentsAfter: 0,
+    bytesMoved: 0,
+    bytesEvacuated: 0,
+  };
   readonly #gained = {
     fragmentsBefore: 0,
     fragmentsAfter: 0,
@@ -43,6 +49,11 @@ export class Account {
     this.#sum.bytesMoved += size;
   }
 
+  /** Other files went out of the way. */
+  evacuated(size: Bytes): void {
+    this.#sum.bytesEvacuated += size;
+  }
+
   /** A file is left for another run, and what moving it would have moved. */
   leave(size: number): void {
     this.#left.files++;
@@ -55,6 +66,7 @@ export class Account {
     size: Bytes,
     bytesMoved: Bytes,
     incomplete: Reason | undefined,
+    why: string | undefined,
     device: DeviceProfile,
   ): DefragmentedEvent {
     const { fragmentsBefore, fragmentsAfter, extentsBefore, extentsAfter, measured } = gain;
@@ -86,6 +98,7 @@ export class Account {
         measuredSecondsAfter: measured.secondsAfter,
       }),
       ...(incomplete && { incomplete }),
+      ...(why !== undefined && { detail: why }),
     };
   }
 
@@ -97,6 +110,7 @@ export class Account {
       files: this.#tally.files,
       bytesMoved: bytes(this.#sum.bytesMoved),
       bytesPlanned: this.bytesPlanned + found,
+      bytesEvacuated: this.#sum.bytesEvacuated,
       bytesWritten: bytesWritten() - this.#writtenBefore,
       seconds: this.#tally.seconds,
     };
@@ -119,6 +133,7 @@ export class Account {
       fragmentsBefore: this.#sum.fragmentsBefore,
       fragmentsAfter: this.#sum.fragmentsAfter,
       bytesMoved: this.#sum.bytesMoved,
+      bytesEvacuated: this.#sum.bytesEvacuated,
       bytesWritten: bytesWritten() - this.#writtenBefore,
       gained: this.#gained,
       ...(this.#measured.files > 0 && { measured: this.#measured }),

@@ -19,7 +19,7 @@ import type { Measurement } from './measure.ts';
 import type { Memory } from './memory.ts';
 import { openAll, type Job } from './opening.ts';
 import type { Pace } from './pace/pace.ts';
-import { exchangeAll, fail } from './pipeline.ts';
+import { exchangeAll, fail, type MovingFile } from './pipeline.ts';
 import { ReadAhead } from './readAhead.ts';
 
 export interface BatchContext {
@@ -39,7 +39,29 @@ export interface BatchContext {
   /** What earlier runs learned, where that is kept. */
   readonly memory: Memory | undefined;
   readonly measurement: Measurement | undefined;
+  /** Whether somebody wants to know the generations of all files. */
+  readonly generations?: boolean;
+  readonly placer: Placer;
 }
+
+/** What a batch's files are placed with. */
+export interface PlacingContext extends BatchContext {
+  /** What is allocated is held in it until the batch is done. */
+  readonly stock: DonorStock;
+  /** Makes one for files that are placed apart from the others. */
+  readonly anotherStock: () => DonorStock;
+}
+
+/** Which files of a batch have a place, their segments set, and why the others have none. */
+export interface Placed {
+  readonly jobs: readonly Job[];
+  readonly refused: readonly { readonly job: Job; readonly reason: Reason }[];
+  /** Files that may find a place when the others have moved and their old blocks are free. */
+  readonly later?: readonly Job[];
+}
+
+/** Finds places for the files of a batch. What goes on meanwhile are outcomes as well. */
+export type Placer = (jobs: readonly Job[], context: PlacingContext) => AsyncGenerator<Outcome, Placed, void>;
 
 /**
  * Moves a batch of files: they share donors, one pipeline and one barrier, and each is judged alone by its layout
@@ -55,7 +77,11 @@ export async function* moveBatch(
   let jobs: readonly Job[] = [];
   const inOrder = await inDirectoryOrder(candidates);
   const nearFd = inOrder.length === 0 ? undefined : await openParent(inOrder[0].file);
-  const stock = new DonorStock([nearFd ?? context.dirFd, context.dirFd], blockSize);
+  const stocks: DonorStock[] = [];
+  const anotherStock = () => {
+    stocks.push(new DonorStock([nearFd ?? context.dirFd, context.dirFd], blockSize));
+    return stocks[stocks.length - 1];
+  };
   using leases = new Leases(() => barrier.commit());
   /** Those that may have been exchanged, and are still to be judged. */
   let unjudged: readonly Job[] = [];
@@ -67,8 +93,9 @@ export async function* moveBatch(
     // The device has nothing else to do while places are looked for.
     readAhead = new ReadAhead(jobs, readingContext(context, jobs));
     readAhead.start();
-    const placed = await placeAll(jobs, stock, context);
-    for (const { job, reason } of placed.refused) yield leftAlone(job.candidate, reason);
+    const placed = yield* context.placer(jobs, { ...context, stock: anotherStock(), anotherStock });
+    for (const { job, reason } of placed.refused) yield leftAlone(job.candidate, reason, job.why);
+    for (const { candidate } of placed.later ?? []) yield { kind: 'again', candidate };
     unjudged = placed.jobs;
     const pipeline = { blockSize, barrier, leases, readAhead, pace, signal: budget.signal };
     let before = 0;
@@ -95,7 +122,7 @@ export async function* moveBatch(
     await leases.settled();
     const closed = await Promise.allSettled([
       ...jobs.map(({ fd }) => closeFd(fd)),
-      stock.close(),
+      ...stocks.map((stock) => stock.close()),
       ...(nearFd === undefined ? [] : [closeFd(nearFd)]),
     ]);
     await allOf([...committed, ...judged, ...closed].map(again));
@@ -106,7 +133,11 @@ export async function* moveBatch(
 const again = (result: PromiseSettledResult<unknown>): Promise<unknown> =>
   result.status === 'rejected' ? Promise.reject(result.reason as Error) : Promise.resolve();
 
-function readingContext({ filesystem: { blockSize, kernel }, pageSize }: BatchContext, jobs: readonly Job[]) {
+/** How files are read ahead. What goes wrong with one is noted. */
+export function readingContext(
+  { filesystem: { blockSize, kernel }, pageSize }: BatchContext,
+  jobs: readonly MovingFile[],
+) {
   return {
     blockSize,
     pageSize,
@@ -118,7 +149,8 @@ function readingContext({ filesystem: { blockSize, kernel }, pageSize }: BatchCo
   };
 }
 
-async function placeAll(jobs: readonly Job[], stock: DonorStock, { filesystem, pageSize }: BatchContext) {
+/** Places files where the allocator finds room. */
+export const placeWhereFree: Placer = async function* (jobs, { filesystem, pageSize, stock }) {
   if (jobs.length === 0) return { jobs: [], refused: [] };
   const blocksPerPage = Math.max(1, pageSize / filesystem.blockSize);
   const placements = await place(
@@ -134,4 +166,4 @@ async function placeAll(jobs: readonly Job[], stock: DonorStock, { filesystem, p
     return typeof placement !== 'string';
   });
   return { jobs: placed, refused };
-}
+};

@@ -1,4 +1,7 @@
+import type { ExtentTable } from '../layout/extents.ts';
 import { blocks, type Blocks, type Bytes } from '../layout/units.ts';
+import type { PlanKind, PlanStep } from '../plan/planFile.ts';
+import type { PlacementStep } from '../report/events.ts';
 import type { Reason } from '../scan/reasons.ts';
 import type { ScannedFile } from '../scan/scan.ts';
 import type { Pause } from './pace/pace.ts';
@@ -16,6 +19,21 @@ export interface Gain {
   readonly measured?: { readonly secondsBefore: number; readonly secondsAfter: number };
 }
 
+/** Where a file lay and lies: enough to put it back. */
+export interface Layouts {
+  /** Merged, and whole. */
+  readonly before: ExtentTable;
+  readonly after: ExtentTable;
+  /** Of the file. */
+  readonly size: Bytes;
+}
+
+/** A step of a plan file that is carried out, instead of what the planner would choose. */
+export interface Prescription {
+  readonly kind: PlanKind;
+  readonly step: PlanStep;
+}
+
 /** A file to be moved, and what earlier rounds did to it: a file that does not fit beside itself takes several. */
 export interface Candidate {
   readonly file: ScannedFile;
@@ -23,12 +41,24 @@ export interface Candidate {
   readonly planned: Bytes;
   /** The inode's, once it has been opened. */
   readonly generation?: number;
-  readonly earlier?: { readonly gain: Gain; readonly moved: Blocks; readonly rounds: number };
+  /** For the first round; what is left then is planned anew. */
+  readonly prescribed?: Prescription | undefined;
+  readonly earlier?: {
+    readonly gain: Gain;
+    readonly moved: Blocks;
+    readonly rounds: number;
+    readonly layouts: Layouts;
+  };
 }
 
 /** What became of a candidate. */
 export type Verdict =
-  | { readonly kind: 'skip'; readonly candidate: Candidate; readonly reason: Reason }
+  | {
+      readonly kind: 'skip';
+      readonly candidate: Candidate;
+      readonly reason: Reason;
+      readonly why?: string | undefined;
+    }
   | { readonly kind: 'failed'; readonly candidate: Candidate; readonly error: Error; readonly moved: Blocks }
   | {
       readonly kind: 'defragmented';
@@ -36,6 +66,8 @@ export type Verdict =
       readonly gain: Gain;
       readonly moved: Blocks;
       readonly incomplete: Reason | undefined;
+      readonly layouts: Layouts;
+      readonly why?: string | undefined;
     };
 
 export type Outcome =
@@ -44,14 +76,20 @@ export type Outcome =
   | { readonly kind: 'again'; readonly candidate: Candidate }
   /** How far the batch is. */
   | { readonly kind: 'moving'; readonly path: Buffer; readonly moved: Blocks }
+  /** What is done to find a place. */
+  | { readonly kind: 'placing'; readonly path: Buffer; readonly step: PlacementStep; readonly reason: string }
+  /** Blocks of other files went elsewhere, to make room. */
+  | { readonly kind: 'evacuated'; readonly moved: Blocks }
   | { readonly kind: 'pause'; readonly pause: Pause };
 
 export const movedEarlier = ({ earlier }: Candidate): Blocks => earlier?.moved ?? blocks(0);
 
 /** The verdict on a file that this round did not move: left as it was, unless an earlier round improved it. */
-export function leftAlone(candidate: Candidate, reason: Reason): Verdict {
-  const { earlier } = candidate;
-  if (earlier === undefined) return { kind: 'skip', candidate, reason };
-  const { gain, moved } = earlier;
-  return { kind: 'defragmented', candidate, gain, moved, incomplete: reason };
+export function leftAlone(candidate: Candidate, found: Reason, why?: string): Verdict {
+  const { earlier, prescribed } = candidate;
+  // Who planned it has seen the file there.
+  const reason = found === 'vanished' && prescribed !== undefined ? 'changed-since-plan' : found;
+  if (earlier === undefined) return { kind: 'skip', candidate, reason, why };
+  const { gain, moved, layouts } = earlier;
+  return { kind: 'defragmented', candidate, gain, moved, incomplete: reason, why, layouts };
 }

@@ -1,13 +1,21 @@
 import { refusal, type SafetyOverrides } from '../ext4/safety.ts';
 import { filesystemUuid, statFilesystem } from '../kernel/handle.ts';
+import { isSystemFailure } from '../kernel/errors.ts';
 import { pageSize } from '../kernel/page.ts';
 import { countFragments } from '../layout/fragments.ts';
 import { typicalDevice, type DeviceProfile } from '../layout/readCost.ts';
 import { blocks, bytes, toBytes, type Bytes } from '../layout/units.ts';
 import { Discovery } from '../plan/discovery.ts';
+import { PlanRecorder } from '../plan/planRecorder.ts';
 import { planScanned } from '../plan/planScanned.ts';
 import type { Worthwhile } from '../plan/worstFirst.ts';
-import type { DefragEvent, NoticeEvent } from '../report/events.ts';
+import {
+  named,
+  type DefragEvent,
+  type DefragSummary,
+  type MovingEvent,
+  type NoticeEvent,
+} from '../report/events.ts';
 import { UnsupportedTarget, type Filesystem } from '../scan/filesystem.ts';
 import { hasItsName, Scanner, type ScannedFile } from '../scan/scan.ts';
 import {
@@ -24,15 +32,18 @@ import type { Target } from '../scan/targets.ts';
 import { defaultStatePath } from '../state/runState.ts';
 import { Account } from './account.ts';
 import { Barrier } from './barrier.ts';
-import { moveBatch, type BatchContext } from './batch.ts';
+import { moveBatch, placeWhereFree, type BatchContext } from './batch.ts';
 import { Budget, type BudgetLimit } from './budget.ts';
 import { leftAlone, type Candidate, type Outcome } from './candidate.ts';
+import { BATCH, Gathering } from './gathering.ts';
 import { lockFilesystem } from './lock.ts';
+import { RoomMaker } from './makeRoom.ts';
 import { Measurement } from './measure.ts';
 import { Memory } from './memory.ts';
 import { Pace, type PaceOptions, type Pause } from './pace/pace.ts';
 import { lowerPriority, type Priority } from './pace/priority.ts';
 import { probe } from './probe.ts';
+import { recordUndo } from './undo.ts';
 
 export interface DefragmentOptions extends CommonOptions, PaceOptions, Partial<SafetyOverrides> {
   /** Leave files alone that another process has open: the only way to leave no window between move and commit. */
@@ -57,14 +68,19 @@ export interface DefragmentOptions extends CommonOptions, PaceOptions, Partial<S
   readonly ignoreHistory?: boolean | undefined;
   /** Wait while another run is at work on the filesystem, instead of failing. */
   readonly wait?: boolean | undefined;
+  /**
+   * A file in which to record where what was moved lay before: {@link apply} can put it back as long as nothing else
+   * changes. No file is replaced.
+   */
+  readonly keepUndo?: string | undefined;
+  /**
+   * Move files out of the way of others where free space is in pieces (true). That takes root and a device that can be
+   * read, and writes more than is defragmented.
+   */
+  readonly makeRoom?: boolean | undefined;
   /** Measure what reading a sample of the files takes, before and after. */
   readonly measure?: boolean | undefined;
 }
-
-const MiB = 1024 * 1024;
-
-/** Files that share donors and a barrier: enough that the commit is not felt, few enough to hold open. */
-const BATCH = { bytes: 64 * MiB, files: 128 };
 
 /**
  * Defragments files, directories, mount points or devices of mounted ext4 filesystems, which stay in use meanwhile.
@@ -80,18 +96,38 @@ export async function* defragment(
   options: DefragmentOptions = {},
 ): AsyncGenerator<DefragEvent, void, void> {
   const paths = listOf(targets);
+  yield* inRun(options, paths.length, async function* (run) {
+    if (yield* run.begin()) {
+      yield* eachTarget(paths, run.options, run.tally, run.scanner, (target, tables) =>
+        run.target(target, tables),
+      );
+      yield* run.end();
+    }
+    yield run.summary();
+  });
+}
+
+/**
+ * Has work done within a run: with the priority and the limits that the options ask for.
+ *
+ * @param targets how many there are
+ * @throws RangeError for an option that makes no sense
+ */
+export async function* inRun<E>(
+  options: DefragmentOptions,
+  targets: number,
+  work: (run: Run) => AsyncGenerator<E, void, void>,
+): AsyncGenerator<E, void, void> {
   checkDefragOptions(options);
   const { timeLimit, maxBytes, signal, priority = 'normal' } = options;
   using budget = new Budget(signal, { time: timeLimit && timeLimit * 1000, bytes: maxBytes });
-  const run = new Run({ ...options, signal: budget.signal }, budget, signal, paths.length);
+  const run = new Run({ ...options, signal: budget.signal }, budget, signal, targets);
   const restore = await lowerPriority(priority);
   try {
-    yield* eachTarget(paths, run.options, run.tally, run.scanner, (target, tables) =>
-      run.target(target, tables),
-    );
-    yield run.summary();
+    yield* work(run);
   } finally {
     await restore();
+    await run.saveUndo();
   }
 }
 
@@ -108,7 +144,8 @@ function checkDefragOptions(options: DefragmentOptions): void {
   }
 }
 
-class Run {
+/** A run over one or several targets: what all of them share. */
+export class Run {
   readonly tally = new Tally();
   readonly options: DefragmentOptions;
   readonly scanner: Scanner;
@@ -116,13 +153,14 @@ class Run {
   /** What the caller stops the run by. */
   readonly #stopped: AbortSignal | undefined;
   readonly #measurement: Measurement | undefined;
-  readonly #account = new Account(this.tally);
+  readonly account = new Account(this.tally);
+  #undo: PlanRecorder | undefined;
   /** Targets that have not been begun. */
   #ahead: number;
   #reached: BudgetLimit | undefined;
 
   // While a target is worked on.
-  #discovery: Discovery<DefragEvent> | undefined;
+  #discovery: Discovery<MovingEvent> | undefined;
   #memory: Memory | undefined;
   #device: DeviceProfile = typicalDevice(false);
 
@@ -135,14 +173,63 @@ class Run {
     this.#ahead = targets;
   }
 
-  async *target(target: Target, tables: TableScan | undefined): AsyncGenerator<DefragEvent, void, void> {
+  /** Makes ready. @returns whether the run can begin */
+  async *begin(): AsyncGenerator<MovingEvent, boolean, void> {
+    const { keepUndo } = this.options;
+    if (keepUndo === undefined) return true;
+    try {
+      this.#undo = await PlanRecorder.open(keepUndo, 'undo', this.options);
+      return true;
+    } catch (error) {
+      if (!isSystemFailure(error)) throw error;
+      yield this.tally.fail(Buffer.from(keepUndo), error);
+      return false;
+    }
+  }
+
+  /** Leaves what was to be kept of the run. */
+  async *end(): AsyncGenerator<MovingEvent, void, void> {
+    const error = await this.saveUndo();
+    if (error !== undefined) yield this.tally.fail(Buffer.from(this.options.keepUndo ?? ''), error);
+  }
+
+  /** Writes the undo file, if there is anything in it that is not written. @returns what went wrong */
+  async saveUndo(): Promise<Error | undefined> {
+    try {
+      await this.#undo?.saveChanges();
+      return undefined;
+    } catch (error) {
+      if (!isSystemFailure(error)) throw error;
+      return error;
+    }
+  }
+
+  /** Defragments a target. */
+  async *target(target: Target, tables: TableScan | undefined): AsyncGenerator<MovingEvent, void, void> {
+    yield* this.at(target, tables !== undefined, this.options, (context) =>
+      tables === undefined ? this.#walk(target, context) : this.#worstFirst(target, tables, context),
+    );
+  }
+
+  /**
+   * Makes ready for moving files on a target's filesystem, has it done, and leaves everything as it should be.
+   *
+   * @param all the work is on all of a filesystem
+   * @param options that may be the target's own
+   */
+  async *at(
+    target: Target,
+    all: boolean,
+    options: CommonOptions,
+    work: (context: BatchContext) => AsyncGenerator<MovingEvent, void, void>,
+  ): AsyncGenerator<MovingEvent, void, void> {
     const { filesystem, dirFd } = target;
     this.#ahead--;
     // What waits for the device now does not wait for us.
     const pace = new Pace(this.options, filesystem.id);
     const unlock = await lockFilesystem(filesystem, dirFd, this.options.wait ?? false, this.#budget.signal);
     if (unlock === undefined) {
-      this.#account.leftComplete = false;
+      this.account.leftComplete = false;
       return;
     }
     try {
@@ -154,30 +241,36 @@ class Run {
           'this kernel does not tell how long others wait for I/O: nothing makes it pause',
         );
       }
-      this.#device = deviceProfileFor(target, this.options);
+      await this.#undo?.begin(target);
+      this.#device = deviceProfileFor(target, options);
       using budget = new Budget(this.#budget, { bytes: await this.#shareOf(dirFd) });
       yield* this.#remember(target);
       const barrier = await Barrier.open(dirFd, filesystem.kernel);
       try {
-        const context: BatchContext = {
+        const surroundings = {
           filesystem,
           dirFd,
           pageSize: page,
           barrier,
-          planOptions: planOptionsFor(target, this.options),
+          planOptions: planOptionsFor(target, options),
+        };
+        const { makeRoom = true } = this.options;
+        const context: BatchContext = {
+          ...surroundings,
           exclusive: this.options.exclusive ?? false,
           pace,
           budget,
           ending: () => (this.#stopped?.aborted ? 'interrupted' : 'budget'),
           memory: this.#memory,
           measurement: this.#measurement,
+          generations: this.#undo !== undefined,
+          placer: makeRoom ? new RoomMaker(surroundings).placer : placeWhereFree,
         };
         // Before anything of ours is under way.
         for await (const pause of pace.wait(0, budget.signal)) yield this.#pause(pause);
-        if (tables === undefined) yield* this.#walk(target, context);
-        else yield* this.#worstFirst(target, tables, context);
+        yield* work(context);
         // A part of the filesystem says nothing of how far a run over all of it came.
-        const whole = tables !== undefined || !(this.#memory?.continues ?? false);
+        const whole = all || !(this.#memory?.continues ?? false);
         yield* this.#forget(whole && !budget.signal.aborted);
       } finally {
         this.#reached ??= budget.reached;
@@ -199,7 +292,7 @@ class Run {
   }
 
   /** Takes up what earlier runs left. */
-  async *#remember({ dirFd, kind }: Target): AsyncGenerator<DefragEvent, void, void> {
+  async *#remember({ dirFd, kind }: Target): AsyncGenerator<MovingEvent, void, void> {
     const { state, ignoreHistory = false } = this.options;
     if (state === undefined) return;
     const uuid = await filesystemUuid(dirFd);
@@ -210,12 +303,12 @@ class Run {
     }
     const memory = await Memory.open(path, uuid, { ignoreHistory, asked: kind === 'file' });
     if (memory.ignored !== undefined) yield notice('state', memory.ignored);
-    this.#account.continued ||= memory.continues;
+    this.account.continued ||= memory.continues;
     this.#memory = memory;
   }
 
   /** Leaves what the next run can use. */
-  async *#forget(finished: boolean): AsyncGenerator<DefragEvent, void, void> {
+  async *#forget(finished: boolean): AsyncGenerator<MovingEvent, void, void> {
     const memory = this.#memory;
     this.#memory = undefined;
     await memory?.save(finished);
@@ -239,14 +332,13 @@ class Run {
   }
 
   /** Files as they are met. */
-  async *#walk(target: Target, context: BatchContext): AsyncGenerator<DefragEvent, void, void> {
+  async *#walk(target: Target, context: BatchContext): AsyncGenerator<MovingEvent, void, void> {
     const { blockSize } = context.filesystem;
-    let batch: Candidate[] = [];
-    let batchBytes = 0;
+    const gathering = new Gathering();
     const { signal } = context.budget;
     for await (const item of this.scanner.scan(target)) {
       if (signal.aborted) {
-        this.#account.leftComplete = false;
+        this.account.leftComplete = false;
         break;
       }
       if (item.kind === 'skip') {
@@ -261,35 +353,17 @@ class Run {
       const planned = planScanned(item, context.planOptions);
       if (typeof planned === 'string') {
         const fragments = countFragments(item.extents);
-        this.#account.count(fragments);
+        this.account.count(fragments);
         yield this.tally.skip(item.path, planned, fragments);
         continue;
       }
       const size = toBytes(planned.blocks, blockSize);
-      this.#account.bytesPlanned += size;
-      const candidate: Candidate = { file: item, planned: size };
-      if (item.executable) {
-        // A program is open for as short a time as possible: it cannot be executed meanwhile.
-        yield* this.#move([candidate], context);
-        continue;
-      }
-      // A large file does not make small ones wait for it, nor them for its barrier.
-      if (batch.length > 0 && batchBytes + size > BATCH.bytes) {
-        yield* this.#move(batch, context);
-        batch = [];
-        batchBytes = 0;
-      }
-      batch.push(candidate);
-      batchBytes += size;
-      if (batch.length >= BATCH.files) {
-        yield* this.#move(batch, context);
-        batch = [];
-        batchBytes = 0;
-      }
+      this.account.bytesPlanned += size;
+      for (const batch of gathering.add({ file: item, planned: size })) yield* this.move(batch, context);
     }
     // A stopped walk ends quietly, too.
-    if (this.options.signal?.aborted) this.#account.leftComplete = false;
-    yield* this.#move(batch, context);
+    if (this.options.signal?.aborted) this.account.leftComplete = false;
+    yield* this.move(gathering.take(), context);
   }
 
   /** A whole filesystem's files, what gains most for each byte moved first, while the scan still goes on. */
@@ -297,14 +371,14 @@ class Run {
     target: Target,
     tables: TableScan,
     context: BatchContext,
-  ): AsyncGenerator<DefragEvent, void, void> {
-    const discovery = new Discovery<DefragEvent>({
+  ): AsyncGenerator<MovingEvent, void, void> {
+    const discovery = new Discovery<MovingEvent>({
       target,
       tables,
       planOptions: context.planOptions,
       batch: BATCH,
       tally: this.tally,
-      count: (fragments) => this.#account.count(fragments),
+      count: (fragments) => this.account.count(fragments),
       refuses: (file) => this.#memory?.refuses(file),
       signal: this.options.signal,
     });
@@ -323,7 +397,7 @@ class Run {
         else await discovery.changed();
       }
       await (signal.aborted ? discovery.stop() : discovery.finish());
-      if (!discovery.complete) this.#account.leftComplete = false;
+      if (!discovery.complete) this.account.leftComplete = false;
       yield* discovery.told();
       this.#leave([...discovery.queue], context);
     } catch (error) {
@@ -333,7 +407,7 @@ class Run {
       throw error;
     } finally {
       await discovery.stop();
-      this.#account.bytesPlanned += discovery.bytesFound;
+      this.account.bytesPlanned += discovery.bytesFound;
       this.#discovery = undefined;
     }
   }
@@ -342,8 +416,8 @@ class Run {
   #leave(files: readonly Worthwhile[], { ending }: BatchContext): void {
     this.tally.leave(ending(), files.length);
     for (const { bytes, fragments } of files) {
-      this.#account.leave(bytes);
-      this.#account.count(fragments);
+      this.account.leave(bytes);
+      this.account.count(fragments);
     }
   }
 
@@ -365,7 +439,7 @@ class Run {
   async *#moveFound(
     items: readonly (FoundByNumber & { planned: Bytes })[],
     context: BatchContext,
-  ): AsyncGenerator<DefragEvent, void, void> {
+  ): AsyncGenerator<MovingEvent, void, void> {
     const programs: Candidate[] = [];
     const others: Candidate[] = [];
     for (const { inode, item, planned } of items) {
@@ -377,8 +451,8 @@ class Run {
         else (file.executable ? programs : others).push({ file, planned });
       }
     }
-    yield* this.#move(others, context);
-    for (const program of programs) yield* this.#move([program], context);
+    yield* this.move(others, context);
+    for (const program of programs) yield* this.move([program], context);
   }
 
   /** With --exclude: a file that has got another name since it was judged by the one that it had. */
@@ -388,7 +462,7 @@ class Run {
   }
 
   /** Tells of a file at once, or when its name is known. */
-  *#tell(event: DefragEvent, inode: number): Iterable<DefragEvent> {
+  *#tell(event: MovingEvent, inode: number): Iterable<MovingEvent> {
     if (this.#discovery === undefined) yield event;
     else {
       this.#discovery.tell(event, inode);
@@ -396,10 +470,11 @@ class Run {
     }
   }
 
-  async *#move(
+  /** Moves files, in as many rounds as that takes. */
+  async *move(
     candidates: readonly Candidate[],
     context: BatchContext,
-  ): AsyncGenerator<DefragEvent, void, void> {
+  ): AsyncGenerator<MovingEvent, void, void> {
     const { signal } = context.budget;
     let queue = candidates;
     while (queue.length > 0) {
@@ -415,13 +490,14 @@ class Run {
         else yield* this.#report(outcome, context);
       }
       await this.#memory?.saveNowAndThen();
+      await this.#undo?.saveNowAndThen();
       queue = again;
       // The blocks that this round vacated can be allocated only when their freeing is committed.
       if (queue.length > 0) await context.barrier.commit();
     }
   }
 
-  *#report(outcome: Exclude<Outcome, { kind: 'again' }>, context: BatchContext): Iterable<DefragEvent> {
+  *#report(outcome: Exclude<Outcome, { kind: 'again' }>, context: BatchContext): Iterable<MovingEvent> {
     const asBytes = (count: number) => toBytes(blocks(count), context.filesystem.blockSize);
     if (outcome.kind === 'pause') {
       yield this.#pause(outcome.pause);
@@ -429,53 +505,73 @@ class Run {
     }
     if (outcome.kind === 'moving') {
       const moved = asBytes(outcome.moved);
-      this.#account.moved(moved);
+      this.account.moved(moved);
       context.budget.spend(moved);
-      yield this.#account.progress(outcome.path, this.#discovery?.bytesFound ?? 0);
+      yield this.account.progress(outcome.path, this.#discovery?.bytesFound ?? 0);
+      return;
+    }
+    if (outcome.kind === 'evacuated') {
+      const moved = asBytes(outcome.moved);
+      this.account.evacuated(moved);
+      context.budget.spend(moved);
+      return;
+    }
+    if (outcome.kind === 'placing') {
+      const { path, step, reason } = outcome;
+      yield { type: 'placement', ...named(path), step, reason };
       return;
     }
     const { file, planned, generation } = outcome.candidate;
     const id = generation === undefined ? undefined : { inode: file.inode, generation };
     if (outcome.kind === 'defragmented') {
-      const { gain, incomplete } = outcome;
+      const { gain, incomplete, why, layouts } = outcome;
       const moved = asBytes(outcome.moved);
-      if (incomplete === 'budget') this.#account.leave(planned - moved);
+      if (incomplete === 'budget') this.account.leave(planned - moved);
       // The next run goes on with what was moved in part.
       const inPart = incomplete === 'budget' || incomplete === 'interrupted';
       if (id !== undefined && !inPart) {
         this.#memory?.moved(id, gain.fragmentsBefore, gain.fragmentsAfter);
       }
       const size = asBytes(gain.blocks);
-      const event = this.#account.defragmented(file, gain, size, moved, incomplete, this.#device);
+      if (this.#undo !== undefined && id !== undefined) {
+        recordUndo(this.#undo, file, id, layouts, this.#device);
+      }
+      const event = this.account.defragmented(file, gain, size, moved, incomplete, why, this.#device);
       yield* this.#tell(event, file.inode);
       return;
     }
     const fragments = countFragments(file.extents);
-    this.#account.count(fragments);
+    this.account.count(fragments);
     if (outcome.kind === 'failed') {
       yield* this.#tell(this.tally.fail(file.path, outcome.error), file.inode);
       return;
     }
-    const { reason } = outcome;
-    if (reason === 'budget') this.#account.leave(planned);
+    const { reason, why } = outcome;
+    if (reason === 'budget') this.account.leave(planned);
     if (id !== undefined) this.#memory?.leftAlone(id, reason);
     const perDay =
       reason === 'fragments-again' && id !== undefined
         ? this.#memory?.fragmentsPerDay({ ...id, fragments })
         : undefined;
-    const event = this.tally.skip(file.path, reason, fragments);
+    const event = {
+      ...this.tally.skip(file.path, reason, fragments),
+      ...(why !== undefined && { detail: why }),
+    };
     yield* this.#tell(perDay === undefined ? event : { ...event, fragmentsPerDay: perDay }, file.inode);
   }
 
-  #pause({ paused, percent }: Pause): DefragEvent {
+  #pause({ paused, percent }: Pause): MovingEvent {
     return { type: 'pause', paused, percent: Math.round(percent), seconds: this.tally.seconds };
   }
 
-  summary(): DefragEvent {
+  summary(): DefragSummary {
     const interrupted = this.#stopped?.aborted ?? false;
     const reached = this.#reached ?? this.#budget.reached;
-    if (reached !== undefined && this.#ahead > 0) this.#account.leftComplete = false;
-    return this.#account.summary(interrupted ? undefined : reached, interrupted);
+    if (reached !== undefined && this.#ahead > 0) this.account.leftComplete = false;
+    return {
+      ...this.account.summary(interrupted ? undefined : reached, interrupted),
+      ...(this.#undo?.saved === true && { undoFile: this.options.keepUndo }),
+    };
   }
 }
 

@@ -1,15 +1,17 @@
 import { FADV, fadvise, SYNC_RANGE, syncFileRange } from '../kernel/cache.ts';
 import { isSystemFailure, type SystemError } from '../kernel/errors.ts';
 import { fiemap } from '../kernel/fiemap.ts';
-import { mergeExtents } from '../layout/extents.ts';
+import { mergeExtents, type ExtentTable } from '../layout/extents.ts';
+import { fingerprint } from '../layout/fingerprint.ts';
 import { countFragments } from '../layout/fragments.ts';
-import { blocks, bytes } from '../layout/units.ts';
-import { clip, fragmentsAfter } from '../plan/plan.ts';
+import { blocks, bytes, type Bytes } from '../layout/units.ts';
+import { clip, fragmentsAfter, relocate } from '../plan/plan.ts';
 import type { Reason } from '../scan/reasons.ts';
 import type { BatchContext } from './batch.ts';
 import { leftAlone, movedEarlier, type Gain, type Outcome } from './candidate.ts';
 import { isTransient, undo } from './exchange.ts';
 import { sizeOf, type Job } from './opening.ts';
+import type { MovingFile } from './pipeline.ts';
 
 /** A file that needs more rounds than this is fragmented as fast as it is moved. */
 const MOST_ROUNDS = 64;
@@ -17,20 +19,20 @@ const MOST_ROUNDS = 64;
  * blocks each time, and of one that was placed worse than planned, which moves the same ones again. */
 const WORTHWHILE = { cut: 0.01, again: 0.5 };
 
-/** Looks at a file's layout after the barrier and, if it is no better than before, puts it back. */
+/** Looks at a file's layout after the barrier and, if it is not what it was moved for, puts it back. */
 export async function judge(job: Job, context: BatchContext): Promise<Outcome> {
   const { candidate, before } = job;
   try {
-    await syncAll(job, context);
+    await syncAll(job, sizeOf(job, context));
     let layout = await layoutOf(job, context);
-    const improved = countFragments(clip(layout, job.sizeBlocks)) < job.plan.fragmentsBefore;
+    const improved = isImproved(job, clip(layout, job.sizeBlocks));
     if (!improved || job.writeFailed) {
       await putBack(job, context);
       layout = await layoutOf(job, context);
     }
     if (job.error !== undefined && (job.writeFailed || !isTransient(job.error)))
       return failure(job, job.error);
-    if (!improved || job.moved === 0) return leftAlone(candidate, notImproved(job, context));
+    if (!improved || job.moved === 0) return leftAlone(candidate, notImproved(job, context), job.why);
     await dropCached(job);
     const { earlier } = candidate;
     const moved = blocks(job.moved + movedEarlier(candidate));
@@ -42,6 +44,7 @@ export async function judge(job: Job, context: BatchContext): Promise<Outcome> {
       extentsAfter: layout.count,
       blocks: layout.blocks,
     };
+    const layouts = { before: earlier?.layouts.before ?? job.layout, after: layout, size: job.size };
     const incomplete = incompleteness(job, context);
     const rounds = (earlier?.rounds ?? 0) + 1;
     // Another round costs as much again: it is worth it while the last one was.
@@ -49,20 +52,28 @@ export async function judge(job: Job, context: BatchContext): Promise<Outcome> {
     const worthwhile = share >= (job.cut ? WORTHWHILE.cut : WORTHWHILE.again);
     const more = incomplete === 'no-better-place' || (job.cut && incomplete === undefined);
     if (more && worthwhile && rounds < MOST_ROUNDS) {
-      return { kind: 'again', candidate: { ...candidate, earlier: { gain, moved, rounds } } };
+      const next = { ...candidate, prescribed: undefined, earlier: { gain, moved, rounds, layouts } };
+      return { kind: 'again', candidate: next };
     }
-    return { kind: 'defragmented', candidate, gain, moved, incomplete };
+    const why = incomplete === 'no-better-place' ? job.why : undefined;
+    return { kind: 'defragmented', candidate, gain, moved, incomplete, why, layouts };
   } catch (error) {
     if (!isSystemFailure(error)) throw error;
     return failure(job, error);
   }
 }
 
+/** Whether a file is better than before; one that was to be put back must lie where it did, fragments or not. */
+function isImproved({ candidate, plan, segments }: Job, layout: ExtentTable): boolean {
+  if (candidate.prescribed?.kind !== 'undo') return countFragments(layout) < plan.fragmentsBefore;
+  return fingerprint(layout) === fingerprint(relocate(plan.extents, segments));
+}
+
 /** Calls at a time, to keep every processor busy. */
 const DROPS = 4;
 
 /** Drops from the cache what was not in it before. */
-async function dropCached({ fd, toDrop }: Job): Promise<void> {
+export async function dropCached({ fd, toDrop }: MovingFile): Promise<void> {
   for (let i = 0; i < toDrop.length; i += DROPS) {
     const some = toDrop.slice(i, i + DROPS);
     await Promise.all(some.map(({ offset, length }) => fadvise(fd, offset, length, FADV.DONTNEED)));
@@ -79,9 +90,9 @@ export async function measure(outcome: Outcome, job: Job, context: BatchContext)
 }
 
 /** The last chance to hear of a write that failed, while the old place still holds the data. */
-async function syncAll(job: Job, context: BatchContext): Promise<void> {
+export async function syncAll(job: MovingFile, size: Bytes): Promise<void> {
   try {
-    await syncFileRange(job.fd, bytes(0), sizeOf(job, context), SYNC_RANGE.ALL);
+    await syncFileRange(job.fd, bytes(0), size, SYNC_RANGE.ALL);
   } catch (error) {
     if (!isSystemFailure(error)) throw error;
     job.writeFailed = true;
@@ -90,10 +101,13 @@ async function syncAll(job: Job, context: BatchContext): Promise<void> {
 }
 
 /** Exchanges a file back, and commits that whatever happens: the donors' blocks are free for others afterwards. */
-async function putBack(job: Job, { filesystem, barrier }: BatchContext): Promise<void> {
+export async function putBack(
+  { fd, segments }: MovingFile,
+  { filesystem, barrier }: Pick<BatchContext, 'filesystem' | 'barrier'>,
+): Promise<void> {
   try {
-    for (const segment of job.segments) await undo(job.fd, segment, filesystem.blockSize);
-    await syncFileRange(job.fd, bytes(0), bytes(0), SYNC_RANGE.ALL);
+    for (const segment of segments) await undo(fd, segment, filesystem.blockSize);
+    await syncFileRange(fd, bytes(0), bytes(0), SYNC_RANGE.ALL);
   } finally {
     await barrier.commit();
   }
@@ -115,7 +129,9 @@ const placedWorse = ({ plan, segments }: Job): boolean =>
 function notImproved(job: Job, { budget, ending }: BatchContext): Reason {
   if (job.error !== undefined) return 'busy';
   if (job.stopped !== undefined) return job.stopped;
-  return job.moved === 0 && budget.signal.aborted ? ending() : 'not-improved';
+  const undoes = job.candidate.prescribed?.kind === 'undo';
+  if (budget.signal.aborted && (job.moved === 0 || undoes)) return ending();
+  return undoes ? 'not-put-back' : 'not-improved';
 }
 
 async function layoutOf({ fd }: Job, { filesystem }: BatchContext) {

@@ -1,9 +1,11 @@
 import { isSystemFailure } from '../kernel/errors.ts';
 import { inodeGeneration } from '../kernel/handle.ts';
+import type { ExtentTable } from '../layout/extents.ts';
 import { countFragments } from '../layout/fragments.ts';
 import { blocks, toBlocks, toBytes, type Blocks, type Bytes } from '../layout/units.ts';
 import { demand } from '../place/assign.ts';
 import { spendableBlocks } from '../place/donors.ts';
+import { followStep } from '../plan/follow.ts';
 import { limitPlan, planFile, type FilePlan } from '../plan/plan.ts';
 import type { Reason } from '../scan/reasons.ts';
 import { currentLayout, openForMove, reasonOf } from '../scan/scan.ts';
@@ -19,7 +21,9 @@ interface Opened {
   readonly fd: number;
   readonly sizeBlocks: Blocks;
   readonly plan: FilePlan;
-  /** Of the whole layout, blocks behind the end of the file included. */
+  readonly size: Bytes;
+  /** Merged, blocks behind the end of the file included. */
+  readonly layout: ExtentTable;
   readonly before: { readonly fragments: number; readonly extents: number; readonly blocks: Blocks };
 }
 
@@ -28,6 +32,8 @@ export interface Job extends MovingFile, Opened {
   segments: MovingFile['segments'];
   /** The plan was cut to what fits beside the reserve, or into what may still be moved. */
   readonly cut: boolean;
+  /** Why it found no better place, in words. */
+  why: string | undefined;
   /** Seconds that reading it took before, when it is one of those measured. */
   secondsBefore: number | undefined;
 }
@@ -53,7 +59,7 @@ export async function openAll(candidates: readonly Candidate[], context: BatchCo
       outcomes.push(file);
       continue;
     }
-    const plan = fit(file.plan, room, context, jobs.length === 0);
+    const plan = fit(file, room, context, jobs.length === 0);
     if (typeof plan === 'object') {
       room.space -= demandOf(plan, context);
       room.budget -= plan.blocks;
@@ -82,10 +88,18 @@ export const sizeOf = ({ sizeBlocks }: Opened, { filesystem }: BatchContext): By
   toBytes(sizeBlocks, filesystem.blockSize);
 
 /** As much of a plan as there is room for; only what comes first in its batch is cut. */
-function fit(plan: FilePlan, room: Room, context: BatchContext, first: boolean): FilePlan | Reason | 'later' {
+function fit(
+  { plan, candidate }: Opened,
+  room: Room,
+  context: BatchContext,
+  first: boolean,
+): FilePlan | Reason | 'later' {
+  const whole = candidate.prescribed?.kind === 'undo';
   const need = demandOf(plan, context);
   if (need <= room.space && plan.blocks <= room.budget) return plan;
   if (!first) return 'later';
+  // Half of it back where it was is neither the one layout nor the other.
+  if (whole) return need > room.space ? 'no-space' : 'budget';
   // A plan's share of the demand is taken for even.
   const bySpace = Math.floor((room.space * plan.blocks) / need);
   const cut = limitPlan(plan, blocks(Math.floor(Math.min(bySpace, room.budget))));
@@ -120,8 +134,22 @@ async function openOne(
       blocks: extents.blocks,
     };
     const sizeBlocks = toBlocks(size, filesystem.blockSize);
-    const plan = planFile(extents, sizeBlocks, planOptions);
-    const known = { ...candidate, ...(memory && { generation: await generationOf(candidate, fd) }) };
+    const { prescribed } = candidate;
+    const generation =
+      memory !== undefined || context.generations || prescribed !== undefined
+        ? await generationOf(candidate, fd)
+        : undefined;
+    const known = { ...candidate, ...(generation !== undefined && { generation }) };
+    const plan =
+      prescribed === undefined
+        ? planFile(extents, sizeBlocks, planOptions)
+        : followStep(
+            prescribed.kind,
+            prescribed.step,
+            { size, extents, generation: generation ?? 0 },
+            filesystem.blockSize,
+            planOptions.longestRun,
+          );
     if (typeof plan === 'string') return leftAlone(known, plan);
     const refused =
       candidate.earlier === undefined && known.generation !== undefined
@@ -129,7 +157,7 @@ async function openOne(
         : undefined;
     if (refused !== undefined) return leftAlone(known, refused);
     toClose = undefined;
-    return { candidate: known, fd, sizeBlocks, plan, before };
+    return { candidate: known, fd, size, sizeBlocks, plan, layout: extents, before };
   } catch (error) {
     return trouble(candidate, error);
   } finally {
@@ -147,6 +175,7 @@ function jobOf(opened: Opened, plan: FilePlan): Job {
     path: opened.candidate.file.path,
     segments: [],
     cut: plan !== opened.plan,
+    why: undefined,
     secondsBefore: undefined,
     moved: 0,
     error: undefined,

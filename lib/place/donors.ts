@@ -1,19 +1,36 @@
 import { fallocate, openTemporary } from '../kernel/allocate.ts';
 import { errorCode } from '../kernel/errors.ts';
 import { fiemap } from '../kernel/fiemap.ts';
-import { closeFd, statFilesystem, truncateFd } from '../kernel/handle.ts';
+import { closeFd, statFilesystem, truncateFd, type FilesystemSpace } from '../kernel/handle.ts';
 import { mergeExtents } from '../layout/extents.ts';
 import { blocks, bytes, toBytes, type Blocks, type Bytes } from '../layout/units.ts';
 import type { Run } from './assign.ts';
+import type { SearchDepth } from './searchDepth.ts';
 
 /** The share of a filesystem that is never allocated, not for a moment. */
 const RESERVE_SHARE = 0.05;
 
-/** Free blocks that may be used: what is free less the larger of 5 % and what is reserved for root. */
-export async function spendableBlocks(fd: number): Promise<Blocks> {
-  const { total, free, available } = await statFilesystem(fd);
-  const reserve = Math.max(Math.ceil(total * RESERVE_SHARE), free - available);
-  return blocks(Math.max(0, free - reserve));
+/** EXT_UNWRITTEN_MAX_LEN of fs/ext4/ext4_extents.h, in blocks: what is longer becomes several extents. */
+export const LONGEST_UNWRITTEN = 32767;
+
+/**
+ * Blocks that are to stay free: the larger of 5 % and what is reserved for root, or the share that is asked for.
+ *
+ * @param share of the filesystem, 0 to 1
+ */
+export function reserveOf({ total, free, available }: FilesystemSpace, share?: number): Blocks {
+  if (share !== undefined) return blocks(Math.ceil(total * share));
+  return blocks(Math.max(Math.ceil(total * RESERVE_SHARE), free - available));
+}
+
+/** Free blocks that may be used: what is free less the reserve. */
+export function spendableOf(space: FilesystemSpace, reserveShare?: number): Blocks {
+  return blocks(Math.max(0, space.free - reserveOf(space, reserveShare)));
+}
+
+/** {@link spendableOf} a mounted filesystem, as of now. */
+export async function spendableBlocks(fd: number, reserveShare?: number): Promise<Blocks> {
+  return spendableOf(await statFilesystem(fd), reserveShare);
 }
 
 /**
@@ -21,17 +38,31 @@ export async function spendableBlocks(fd: number): Promise<Blocks> {
  * whatever happens; closing the stock frees their blocks.
  */
 export class DonorStock {
+  readonly blockSize: Bytes;
+  /** As {@link spendableBlocks} has it. */
+  readonly reserveShare: number | undefined;
   readonly #dirFds: readonly number[];
-  readonly #blockSize: Bytes;
   readonly #donors = new Map<number, Run[]>();
+  readonly #adopted = new Set<number>();
 
   /**
    * @param dirFds directories of the filesystem, the preferred one first: ext4 allocates a file's blocks near its
    *   inode, and that near its directory. The next is tried where a file may not be made.
    */
-  constructor(dirFds: readonly number[], blockSize: Bytes) {
+  constructor(dirFds: readonly number[], blockSize: Bytes, reserveShare?: number) {
     this.#dirFds = dirFds;
-    this.#blockSize = blockSize;
+    this.blockSize = blockSize;
+    this.reserveShare = reserveShare;
+  }
+
+  /** A directory of the filesystem. */
+  get dirFd(): number {
+    return this.#dirFds[0];
+  }
+
+  /** Blocks that may still be allocated. */
+  spendable(): Promise<Blocks> {
+    return spendableBlocks(this.dirFd, this.reserveShare);
   }
 
   /** All contiguous runs held. */
@@ -51,15 +82,18 @@ export class DonorStock {
    *
    * @param rounded ask for a power of two and cut the rest off: the buddy allocator finds contiguous runs of such
    *   sizes far more often
+   * @param depth raised meanwhile, so that the allocator finds a run of that length where there is one
    * @returns false when the filesystem's reserve or the quota does not allow it
    */
-  async add(count: Blocks, rounded: boolean): Promise<boolean> {
+  async add(count: Blocks, rounded: boolean, depth?: SearchDepth): Promise<boolean> {
     const asked = rounded ? blocks(2 ** Math.ceil(Math.log2(count))) : count;
-    if (asked > (await spendableBlocks(this.#dirFds[0]))) return false;
+    if (asked > (await this.spendable())) return false;
     const fd = await this.#create();
     try {
-      await fallocate(fd, 0, bytes(0), toBytes(asked, this.#blockSize));
-      if (asked > count) await truncateFd(fd, toBytes(count, this.#blockSize));
+      const allocate = () => fallocate(fd, 0, bytes(0), toBytes(asked, this.blockSize));
+      await (depth === undefined ? allocate() : depth.raisedDuring(allocate));
+      // Of one that is longer than an extent the allocator keeps more for the file, which nobody could have.
+      if (asked > count || asked > LONGEST_UNWRITTEN) await truncateFd(fd, toBytes(count, this.blockSize));
       this.#donors.set(fd, await this.#runsOf(fd));
       return true;
     } catch (error) {
@@ -81,13 +115,24 @@ export class DonorStock {
   }
 
   async #runsOf(fd: number): Promise<Run[]> {
-    const extents = mergeExtents(await fiemap(fd, this.#blockSize));
+    const extents = mergeExtents(await fiemap(fd, this.blockSize));
     return Array.from(extents, ({ logical, physical, length }) => ({
       donorFd: fd,
       start: logical,
       physical,
       length,
     }));
+  }
+
+  /** Makes temporary files that hold blocks donors, which it closes from now on. */
+  async addFiles(fds: readonly number[]): Promise<void> {
+    for (const fd of fds) this.#donors.set(fd, []);
+    for (const fd of fds) this.#donors.set(fd, await this.#runsOf(fd));
+  }
+
+  /** Holds temporary files of others until it is closed. */
+  adopt(fds: readonly number[]): void {
+    for (const fd of fds) this.#adopted.add(fd);
   }
 
   /** Closes every donor but those in use. */
@@ -97,7 +142,9 @@ export class DonorStock {
     await Promise.all(unused.map(closeFd));
   }
 
-  close(): Promise<void> {
-    return this.keepOnly(new Set());
+  async close(): Promise<void> {
+    const adopted = [...this.#adopted];
+    this.#adopted.clear();
+    await Promise.all([this.keepOnly(new Set()), ...adopted.map(closeFd)]);
   }
 }

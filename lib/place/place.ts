@@ -2,8 +2,13 @@ import { idealFragments } from '../layout/fragments.ts';
 import { fragmentsAfter, type FilePlan } from '../plan/plan.ts';
 import { blocks, type Blocks } from '../layout/units.ts';
 import type { Reason } from '../scan/reasons.ts';
+import { counted, formatSize } from '../report/format.ts';
 import { assign, demand, RunPool, type Segment } from './assign.ts';
+import { choose, type Choice } from './choice.ts';
 import type { DonorStock } from './donors.ts';
+import { FreeMap, type Geometry } from './freeMap.ts';
+import { allocateLong } from './longRun.ts';
+import type { SearchDepth } from './searchDepth.ts';
 
 /** Where a file goes, or why nowhere. */
 export type Placement = readonly Segment[] | Reason;
@@ -13,24 +18,49 @@ const MOST_OWN_DONORS = 64;
 const ROUNDS_OF_OWN_DONORS = 3;
 
 /**
+ * A step of the ladder beyond one plain donor for all: one of a rounded size; donors for single ranges; the allocator's
+ * search depth raised; runs longer than one allocation; or nothing more.
+ */
+export type Step = 'rounded' | 'own-donors' | 'search-depth' | 'long-run' | 'give-up';
+
+export interface PlaceOptions {
+  /** Told of each step before it is taken, and why. */
+  readonly told?: (step: Step, reason: string) => void;
+  /** What it takes to choose runs from free space. Without it the ladder ends before that. */
+  readonly deep?: Deep | undefined;
+}
+
+export interface Deep {
+  readonly depth: SearchDepth;
+  /** Commits the journal: what was freed can be allocated only then. */
+  readonly commit: () => Promise<void>;
+  readonly geometry?: Geometry;
+}
+
+/**
  * Finds places for the plans of a batch. What was allocated and does not do is held while the next step is tried,
  * so that the allocator cannot answer with the same holes again: first one donor for all; then one of a rounded
- * size; then, for the ranges still in pieces, donors of their own, several times. It stops at the first step that
- * leaves no range in pieces, or when free space reaches its reserve.
+ * size; then, for the ranges still in pieces, donors of their own, several times; then runs that are chosen from a map
+ * of free space. It stops at the first step that leaves no range in pieces, or when free space reaches its reserve.
  */
 export async function place(
   plans: readonly FilePlan[],
   stock: DonorStock,
   blocksPerPage: number,
+  options: PlaceOptions = {},
 ): Promise<Placement[]> {
-  const needs = plans.flatMap((plan) => plan.ranges.map((range) => demand(plan, range, blocksPerPage)));
-  const all = blocks(needs.reduce((sum, need) => sum + need, 0));
+  const { told = () => undefined, deep } = options;
+  const all = blocks(demandsOf(plans, blocksPerPage).reduce((sum, need) => sum + need, 0));
+  const size = (count: number) => formatSize(count * stock.blockSize);
   const least = leastRun(plans);
   let proposal: Proposal | undefined;
   let allocated = false;
   const isDone = () => proposal?.perfect === true;
   for (const rounded of [false, true]) {
-    if (isDone() || !(await stock.add(all, rounded))) break;
+    if (isDone()) break;
+    if (rounded && allocated)
+      told('rounded', `${size(all)} came in ${counted([...stock.runs()].length, 'piece')}`);
+    if (!(await stock.add(all, rounded))) break;
     allocated = true;
     // Where every run is too short there is no need to look closer before the next step.
     if (stock.longestRun >= least) proposal = propose(plans, stock, blocksPerPage);
@@ -39,15 +69,78 @@ export async function place(
   // That there is no room for one large donor says nothing about the smaller ones.
   for (let round = 0; round < ROUNDS_OF_OWN_DONORS && !isDone(); round++) {
     const broken = proposal?.broken ?? plans;
-    const ranges = broken.flatMap((plan) => plan.ranges.map((range) => demand(plan, range, blocksPerPage)));
-    if (!(await addOwn(ranges, stock))) break;
+    if (round === 0) told('own-donors', inPieces(broken, proposal, stock));
+    if (!(await addOwn(demandsOf(broken, blocksPerPage), stock))) break;
     proposal = propose(plans, stock, blocksPerPage);
   }
+  if (proposal !== undefined && !isDone() && deep !== undefined) {
+    if (await addChosen(proposal, stock, blocksPerPage, deep, told))
+      proposal = propose(plans, stock, blocksPerPage);
+  }
   if (proposal === undefined) return plans.map(() => 'no-space');
-  await stock.keepOnly(
-    new Set(proposal.placements.flatMap((p) => (typeof p === 'string' ? [] : p.map((s) => s.donorFd)))),
-  );
+  await stock.keepOnly(donorsOf(proposal.placements));
   return proposal.placements;
+}
+
+const demandsOf = (plans: readonly FilePlan[], blocksPerPage: number): Blocks[] =>
+  plans.flatMap((plan) => plan.ranges.map((range) => demand(plan, range, blocksPerPage)));
+
+const donorsOf = (placements: readonly Placement[]): Set<number> =>
+  new Set(placements.flatMap((p) => (typeof p === 'string' ? [] : p.map((s) => s.donorFd))));
+
+function inPieces(broken: readonly FilePlan[], proposal: Proposal | undefined, stock: DonorStock): string {
+  const wanted = broken.reduce((sum, plan) => sum + plan.blocks, 0);
+  const subject = `${counted(broken.length, 'file')} with ${formatSize(wanted * stock.blockSize)} to be moved`;
+  if (proposal === undefined) return `${subject}: there is no room for all at once`;
+  const best = formatSize(stock.longestRun * stock.blockSize);
+  return `${subject} would have ${counted(proposal.fragments, 'fragment')}; the longest run got is ${best}`;
+}
+
+/**
+ * Allocates runs chosen from free space for what is still in pieces, when that makes fewer of them. What was held for
+ * it is let go of before: it may be a part of the very runs that are chosen.
+ *
+ * @returns whether it did
+ */
+async function addChosen(
+  { placements, plans, broken, fragments }: Proposal,
+  stock: DonorStock,
+  blocksPerPage: number,
+  { depth, commit, geometry }: Deep,
+  told: (step: Step, reason: string) => void,
+): Promise<boolean> {
+  const size = (count: number) => formatSize(count * stock.blockSize);
+  const used = donorsOf(placements.filter((_, i) => !broken.includes(plans[i])));
+  // The ends that were cut off donors are free only then.
+  await commit();
+  const map = await FreeMap.read(stock.dirFd, stock.blockSize, geometry);
+  const held = [...stock.runs()].filter(({ donorFd }) => !used.has(donorFd));
+  const free = map.with(held.map(({ physical, length }) => ({ start: physical, length })));
+  const needs = demandsOf(broken, blocksPerPage);
+  const choices = choose(needs, free, MOST_OWN_DONORS);
+  const ideal = broken.reduce((sum, plan) => sum + plan.fragmentsAfter, 0);
+  if (choices === undefined || ideal + choices.length - needs.length >= fragments) {
+    const wanted = `runs of up to ${size(Math.max(...needs))} are wanted`;
+    told(
+      'give-up',
+      `${wanted}; the longest free one is ${size(free.longestRun)}, and there are no better ones`,
+    );
+    return false;
+  }
+  const what = `${counted(fragments, 'fragment')} would be left; free space has`;
+  const single = choices.filter(({ long }) => !long);
+  const long = choices.filter((choice) => choice.long);
+  const ofUpTo = (some: readonly Choice[]) =>
+    `${counted(some.length, 'run')} of up to ${size(some[0].length)}`;
+  if (single.length > 0) told('search-depth', `${what} ${ofUpTo(single)}`);
+  if (long.length > 0) told('long-run', `${what} ${ofUpTo(long)}, longer than one allocation`);
+  await stock.keepOnly(used);
+  await commit();
+  for (const choice of choices) {
+    if (choice.long) await allocateLong(choice, free.geometry, stock, depth, blocksPerPage);
+    else if (!(await stock.add(choice.length, false, depth))) break;
+  }
+  return true;
 }
 
 /** Blocks that the longest run must have at least, or some range comes out in more pieces than it has to. */
@@ -69,24 +162,31 @@ async function addOwn(needs: Blocks[], stock: DonorStock): Promise<boolean> {
 }
 
 interface Proposal {
+  readonly plans: readonly FilePlan[];
   readonly placements: Placement[];
   /** The plans that did not get every range in one piece. */
   readonly broken: readonly FilePlan[];
+  /** That these would have. */
+  readonly fragments: number;
   readonly perfect: boolean;
 }
 
 function propose(plans: readonly FilePlan[], stock: DonorStock, blocksPerPage: number): Proposal {
   const pool = new RunPool(stock.runs());
   const broken: FilePlan[] = [];
+  let fragments = 0;
   const placements = plans.map((plan): Placement => {
     pool.begin();
     const segments = assign(plan, pool, blocksPerPage);
     const after = fragmentsAfter(plan.extents, segments);
-    if (after > plan.fragmentsAfter) broken.push(plan);
+    if (after > plan.fragmentsAfter) {
+      broken.push(plan);
+      fragments += Math.min(after, plan.fragmentsBefore);
+    }
     if (after < plan.fragmentsBefore) return segments;
     // Another file may do better with these runs.
     pool.giveUp();
     return 'no-better-place';
   });
-  return { placements, broken, perfect: broken.length === 0 };
+  return { plans, placements, broken, fragments, perfect: broken.length === 0 };
 }

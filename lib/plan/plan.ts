@@ -60,7 +60,8 @@ export function planFile(merged: ExtentTable, sizeBlocks: Blocks, options: PlanO
   return withRanges({ extents, starts, fragmentsBefore, longestRun: options.longestRun }, ranges);
 }
 
-function withRanges(
+/** The plan that moves these ranges of a layout. */
+export function withRanges(
   layout: Pick<FilePlan, 'extents' | 'starts' | 'fragmentsBefore' | 'longestRun'>,
   ranges: readonly Range[],
 ): FilePlan {
@@ -74,9 +75,23 @@ function withRanges(
   return { extents, starts, ranges, blocks: blocks(moved), fragmentsBefore, fragmentsAfter, longestRun };
 }
 
+/** The plan that moves some fragments elsewhere, each in one piece as it is: for who needs their place. */
+export function displace(
+  extents: ExtentTable,
+  starts: Uint32Array,
+  fragments: readonly number[],
+  longestRun: Blocks,
+): FilePlan {
+  const lengths = fragmentLengths(extents, starts);
+  const fragmentsBefore = starts.length - 1;
+  const ranges = fragments.map((fragment) => rangeOf(lengths, fragment, fragment + 1));
+  return withRanges({ extents, starts, fragmentsBefore, longestRun }, ranges);
+}
+
 const whole = (lengths: Float64Array): Range => rangeOf(lengths, 0, lengths.length);
 
-function rangeOf(lengths: Float64Array, firstFragment: number, endFragment: number): Range {
+/** @param endFragment not included */
+export function rangeOf(lengths: Float64Array, firstFragment: number, endFragment: number): Range {
   let sum = 0;
   for (let i = firstFragment; i < endFragment; i++) sum += lengths[i];
   return { firstFragment, endFragment, blocks: blocks(sum) };
@@ -111,6 +126,19 @@ function cheapestRanges(lengths: Float64Array, { fragmentBlocks }: PlanOptions):
     }
   }
   return ranges.reverse();
+}
+
+/** The extents that a plan moves, where they lie. */
+export function* movedExtents({
+  extents,
+  starts,
+  ranges,
+}: FilePlan): Iterable<{ physical: number; length: number }> {
+  for (const { firstFragment, endFragment } of ranges) {
+    for (let i = starts[firstFragment]; i < starts[endFragment]; i++) {
+      yield { physical: extents.physical[i], length: extents.length[i] };
+    }
+  }
 }
 
 /** The part of a layout before a logical block. */

@@ -1,8 +1,19 @@
-import { toBytes, blocks } from '../layout/units.ts';
+import { isSystemFailure } from '../kernel/errors.ts';
+import { pageSize } from '../kernel/page.ts';
+import { fingerprint } from '../layout/fingerprint.ts';
+import { toBytes, blocks, bytes } from '../layout/units.ts';
 import { readSeconds, type DeviceProfile } from '../layout/readCost.ts';
-import { named, type PlanEvent, type PlanningEvent } from '../report/events.ts';
+import {
+  named,
+  type FailedEvent,
+  type PlanEvent,
+  type PlanningEvent,
+  type SkipEvent,
+} from '../report/events.ts';
 import { countFragments } from '../layout/fragments.ts';
-import { Scanner, type ScannedFile } from '../scan/scan.ts';
+import { demand } from '../place/assign.ts';
+import type { Reason } from '../scan/reasons.ts';
+import { generationOf, reasonOf, Scanner, type ScannedFile } from '../scan/scan.ts';
 import {
   deviceProfileFor,
   eachTarget,
@@ -15,12 +26,16 @@ import {
 import type { Target } from '../scan/targets.ts';
 import { Discovery, type DiscoveryContext } from './discovery.ts';
 import type { FilePlan } from './plan.ts';
+import { PlanRecorder } from './planRecorder.ts';
 import { planScanned } from './planScanned.ts';
 
-export type PlanTargetsOptions = CommonOptions;
+export interface PlanTargetsOptions extends CommonOptions {
+  /** Where to write a plan file, for {@link apply}. It is written at the end, unless the run is stopped. */
+  readonly output?: string | undefined;
+}
 
 /**
- * Says what {@link defragment} would move, and why not the rest; writes nothing. Whether contiguous places are free
+ * Says what {@link defragment} would move, and why not the rest; writes nothing but the plan file asked for. Whether contiguous places are free
  * shows only when they are allocated. The last event is the summary.
  *
  * @throws TypeError when `targets` is no list; whatever is wrong with a target or a file is an event
@@ -30,23 +45,41 @@ export async function* plan(
   options: PlanTargetsOptions = {},
 ): AsyncGenerator<PlanningEvent, void, void> {
   const tally = new Tally();
-  const paths = listOf(targets);
+  let paths = listOf(targets);
   const scanner = new Scanner(options, paths.length > 1);
   const sum = { filesToMove: 0, bytesToMove: 0, fragmentsBefore: 0, fragmentsAfter: 0, savedSeconds: 0 };
   const count = (fragments: number) => {
     sum.fragmentsBefore += fragments;
     sum.fragmentsAfter += fragments;
   };
-  const add = (file: ScannedFile, planned: FilePlan, target: Target) => {
+  const { output } = options;
+  let recorder: PlanRecorder | undefined;
+  const add = async (file: ScannedFile, planned: FilePlan, target: Target) => {
     const event = describe(file, planned, deviceProfileFor(target, options));
+    const problem = recorder && (await record(recorder, file, planned, event));
+    if (problem !== undefined) {
+      count(event.fragmentsBefore);
+      return typeof problem === 'string'
+        ? tally.skip(file.path, problem, event.fragmentsBefore)
+        : tally.fail(file.path, problem);
+    }
     sum.filesToMove++;
     for (const key of ['bytesToMove', 'fragmentsBefore', 'fragmentsAfter', 'savedSeconds'] as const) {
       sum[key] += event[key];
     }
     return event;
   };
+  try {
+    recorder = output === undefined ? undefined : await PlanRecorder.open(output, 'plan', options);
+  } catch (error) {
+    if (!isSystemFailure(error)) throw error;
+    yield tally.fail(Buffer.from(output ?? ''), error);
+    // The plan was what was wanted.
+    paths = [];
+  }
   yield* eachTarget(paths, options, tally, scanner, async function* (target, tables) {
     const planOptions = planOptionsFor(target, options);
+    await recorder?.begin(target);
     if (tables !== undefined) {
       const context = { target, tables, planOptions, batch: AGAIN, tally, count, signal: options.signal };
       yield* planTables(context, add);
@@ -69,20 +102,70 @@ export async function* plan(
         yield tally.skip(item.path, planned, fragments);
         continue;
       }
-      yield add(item, planned, target);
+      yield await add(item, planned, target);
     }
   });
+  const interrupted = options.signal?.aborted ?? false;
+  let written = false;
+  if (recorder?.begun === true && !interrupted) {
+    try {
+      await recorder.save();
+      written = true;
+    } catch (error) {
+      if (!isSystemFailure(error)) throw error;
+      yield tally.fail(Buffer.from(recorder.path), error);
+    }
+  }
   yield {
     type: 'summary',
     command: 'plan',
     files: tally.files,
     ...sum,
+    ...(written && { planFile: output }),
     skipped: tally.skipped,
     failed: tally.failed,
     unsupported: tally.unsupported,
-    interrupted: options.signal?.aborted ?? false,
+    interrupted,
     seconds: tally.seconds,
   };
+}
+
+/** Puts what is planned for a file into a plan file. @returns why it cannot be carried out, if so */
+async function record(
+  recorder: PlanRecorder,
+  file: ScannedFile,
+  planned: FilePlan,
+  event: PlanEvent,
+): Promise<Reason | Error | undefined> {
+  const { inode, size, extents, target } = file;
+  const { ranges, bytesToMove, fragmentsBefore, fragmentsAfter, savedSeconds } = event;
+  const blocksPerPage = Math.max(1, (await pageSize()) / target.filesystem.blockSize);
+  try {
+    const generation = await generationOf(file);
+    if (generation === undefined) return 'vanished';
+    recorder.add(file.relative, {
+      inode,
+      generation,
+      size,
+      fingerprint: fingerprint(extents),
+      bytesToMove,
+      fragmentsBefore,
+      fragmentsAfter,
+      savedSeconds,
+      ranges: ranges.map(({ offset, length, fragments }, i) => ({
+        offset: bytes(offset),
+        length: bytes(length),
+        fragments,
+        destination: recorder.destination(demand(planned, planned.ranges[i], blocksPerPage)),
+      })),
+    });
+    return undefined;
+  } catch (error) {
+    const reason = reasonOf(error);
+    if (reason !== undefined) return reason;
+    if (!isSystemFailure(error)) throw error;
+    return error;
+  }
 }
 
 /** Files looked at again by one call: what the scan saw is long ago. */
@@ -91,7 +174,7 @@ const AGAIN = { bytes: Infinity, files: 128 };
 /** The plans for a whole filesystem, what gains most for each byte moved first. */
 async function* planTables(
   context: DiscoveryContext,
-  add: (file: ScannedFile, planned: FilePlan, target: Target) => PlanEvent,
+  add: (file: ScannedFile, planned: FilePlan, target: Target) => Promise<PlanEvent | SkipEvent | FailedEvent>,
 ): AsyncGenerator<PlanningEvent, void, void> {
   const { target, tables, tally, signal } = context;
   const discovery = new Discovery<never>(context);
@@ -109,15 +192,20 @@ async function* planTables(
       for await (const { inode, item } of tables.inspect(found)) {
         left--;
         const path = discovery.pathOf(inode) ?? item.path;
-        const planned = item.kind === 'file' ? planScanned(item, context.planOptions) : undefined;
-        if (item.kind === 'failed') yield tally.fail(path, item.error);
-        else if (item.kind === 'skip') yield tally.skip(path, item.reason);
-        else if (typeof planned === 'object') yield add({ ...item, path }, planned, target);
-        else if (planned !== undefined) {
+        if (item.kind === 'failed') {
+          yield tally.fail(path, item.error);
+          continue;
+        }
+        if (item.kind === 'skip') {
+          yield tally.skip(path, item.reason);
+          continue;
+        }
+        const planned = planScanned(item, context.planOptions);
+        if (typeof planned === 'string') {
           const fragments = countFragments(item.extents);
           context.count(fragments);
           yield tally.skip(path, planned, fragments);
-        }
+        } else yield await add(discovery.withName(item), planned, target);
       }
       tally.leave('interrupted', left);
     }

@@ -25,8 +25,8 @@ export interface TargetEvent extends Named {
   /** Bytes. */
   readonly blockSize: number;
   readonly rotational: boolean;
-  /** How files are found: from the inode tables on the device, or name by name. */
-  readonly method: 'inode-table' | 'walk';
+  /** How files are found: from the inode tables on the device, name by name, or because a plan file names them. */
+  readonly method: 'inode-table' | 'walk' | 'plan';
   /** Why a whole filesystem is walked all the same. */
   readonly walkReason?: string;
   /** What estimates of read time go by. */
@@ -54,15 +54,79 @@ export interface SizeClass {
   readonly bytes: number;
 }
 
-/** The free space of a whole filesystem, as runs of free blocks. */
-export interface FreeSpaceEvent extends Named {
-  readonly type: 'freeSpace';
+/** The free space of a filesystem, as runs of free blocks. */
+export interface FreeRuns {
+  /**
+   * Where that is from: the block bitmaps on the device, in which what is preallocated still counts as free, or
+   * FS_IOC_GETFSMAP, which shows what the allocator can give away at once.
+   */
+  readonly source: 'bitmaps' | 'fsmap';
   readonly bytes: number;
   readonly runs: number;
   /** Bytes. */
   readonly largestRun: number;
   /** By size, the shortest first; classes without a run are left out. */
   readonly histogram: readonly SizeClass[];
+}
+
+/** The free space of a whole filesystem that is checked. */
+export interface FreeSpaceEvent extends Named, FreeRuns {
+  readonly type: 'freeSpace';
+}
+
+/** What there is of free space on the filesystem of a target, which is what `path` names. */
+export interface SpaceEvent extends Named, FreeRuns {
+  readonly type: 'space';
+  readonly device: string;
+  readonly mountPoint: string;
+  /** Bytes. */
+  readonly blockSize: number;
+  /** Bytes that are always left free: the larger of 5 % and what is reserved for root. */
+  readonly reserve: number;
+  /** Bytes that may be used beside the reserve. What is promised to delayed allocation is not among them. */
+  readonly spendable: number;
+  /** Bytes of the longest run within one block group: more than that, no single allocation gets. */
+  readonly largestAllocation: number;
+  /** Bytes that are nobody's and yet not free: preallocated, or freed and not committed yet. Absent when unknown. */
+  readonly heldBack?: number;
+  /** Bytes that are free and promised to what is written and not on the disk yet. Absent when unknown. */
+  readonly promised?: number;
+  /** Why the inode tables cannot be read. Then no event of type `largestFile` or `windows` follows. */
+  readonly unreadable?: string;
+}
+
+/** A stretch of the device from which files could be moved, so that it becomes one free run. */
+export interface ClearableWindow {
+  /** Bytes that it is long. */
+  readonly run: number;
+  /** The first block of the one that is cheapest to clear, and bytes that would have to be moved; null for none. */
+  readonly start: number | null;
+  readonly evacuate: number | null;
+}
+
+/** Longer runs of free blocks than there are now, and what they would cost. */
+export interface WindowsEvent extends Named {
+  readonly type: 'windows';
+  /** The shortest first. */
+  readonly windows: readonly ClearableWindow[];
+}
+
+/** The file of a filesystem that has the most blocks, and what it would come to if it were moved now. */
+export interface LargestFileEvent extends Named {
+  readonly type: 'largestFile';
+  readonly inode: number;
+  /** Bytes of its mapped blocks. */
+  readonly bytes: number;
+  /** How many it is in, and the fewest that the filesystem's geometry allows. */
+  readonly fragments: number;
+  readonly idealFragments: number;
+  /**
+   * The fewest pieces of free space that hold all of it, wherever in the filesystem; null when there is not so much
+   * beside the reserve.
+   */
+  readonly pieces: number | null;
+  /** Bytes of it that free space beside the reserve could take in one piece. */
+  readonly largestPiece: number;
 }
 
 /** The layout of one file. A scan of the inode tables names only the fragmented ones, most read time saved first. */
@@ -108,6 +172,8 @@ export interface SkipEvent extends Named {
   readonly fragments?: number;
   /** How many it regains in a day, where earlier runs tell. */
   readonly fragmentsPerDay?: number;
+  /** More of the reason, in words: why there was no better place. */
+  readonly detail?: string;
 }
 
 /** A file's layout was improved; FIEMAP showed it after the commit. */
@@ -128,6 +194,24 @@ export interface DefragmentedEvent extends Named {
   readonly measuredSecondsAfter?: number;
   /** Why the file is not all that was planned: its pages stayed busy, no better place was left, the run was stopped, … */
   readonly incomplete?: Reason;
+  /** More of that reason, in words. */
+  readonly detail?: string;
+}
+
+/**
+ * What is done to find a place for what has none: `rounded`, a power of two is asked for; `own-donors`, the ranges one by
+ * one, while what was offered and does not do is held; `searched`, the allocator is made to look through all groups;
+ * `exact`, at a free run chosen from the map; `make-room`, files go out of the way; `elsewhere`, the place that a plan names
+ * cannot be had.
+ */
+export type PlacementStep = 'elsewhere' | 'rounded' | 'own-donors' | 'searched' | 'exact' | 'make-room';
+
+/** A place is looked for. The path is one of the files that it is for. */
+export interface PlacementEvent extends Named {
+  readonly type: 'placement';
+  readonly step: PlacementStep;
+  /** Why the step before did not do, in words. */
+  readonly reason: string;
 }
 
 /** Something could not be done for a reason that lies with the system. The file's content is whole. */
@@ -151,6 +235,8 @@ export interface ProgressEvent extends Named {
   /** Bytes moved so far, and bytes of all plans found so far. */
   readonly bytesMoved: number;
   readonly bytesPlanned: number;
+  /** Bytes of other files that went out of the way. */
+  readonly bytesEvacuated: number;
   /** Bytes that this process has had written to any device since the run began, as far as the kernel tells. */
   readonly bytesWritten: number;
   readonly seconds: number;
@@ -201,7 +287,25 @@ export interface PlanSummary {
   readonly fragmentsBefore: number;
   readonly fragmentsAfter: number;
   readonly savedSeconds: number;
+  /** Where the plan was written, when that was asked for and it could be. */
+  readonly planFile?: string;
   readonly skipped: Partial<Record<Reason, number>>;
+  readonly failed: number;
+  readonly unsupported: number;
+  readonly interrupted: boolean;
+  readonly seconds: number;
+}
+
+export interface SpaceSummary {
+  readonly type: 'summary';
+  readonly command: 'space';
+  readonly filesystems: number;
+  /** Of all of them together, as in {@link SpaceEvent}. */
+  readonly bytes: number;
+  readonly runs: number;
+  readonly spendable: number;
+  /** Bytes. */
+  readonly largestRun: number;
   readonly failed: number;
   readonly unsupported: number;
   readonly interrupted: boolean;
@@ -220,6 +324,7 @@ export interface DefragSummary {
   readonly fragmentsAfter: number;
   readonly bytesMoved: number;
   /** As in {@link ProgressEvent}. */
+  readonly bytesEvacuated: number;
   readonly bytesWritten: number;
   /** Of the files that were improved. */
   readonly gained: {
@@ -241,6 +346,8 @@ export interface DefragSummary {
   /** Whether the run goes on where an earlier one stopped. */
   readonly continued: boolean;
   /** The limit that ended the run, and what is left to do by what is known of it. */
+  /** Where it is recorded what puts the files back, when that was asked for and any was moved. */
+  readonly undoFile?: string;
   readonly budget?: {
     readonly reached: 'time' | 'bytes';
     readonly filesLeft: number;
@@ -250,6 +357,31 @@ export interface DefragSummary {
   };
   readonly interrupted: boolean;
   readonly seconds: number;
+}
+
+/** A file lies again where it did before it was moved: its undo step was carried out. */
+export interface RestoredEvent extends Omit<DefragmentedEvent, 'type'> {
+  readonly type: 'restored';
+}
+
+/** What the steps of a plan file come to. */
+export interface PlanSums {
+  readonly files: number;
+  readonly bytes: number;
+  readonly fragmentsBefore: number;
+  readonly fragmentsAfter: number;
+  /** Estimated, of reading all of the files once; negative where fragments are put back. */
+  readonly savedSeconds: number;
+}
+
+export interface ApplySummary extends Omit<DefragSummary, 'command' | 'defragmented'> {
+  readonly command: 'apply';
+  readonly kind: 'plan' | 'undo';
+  /** Steps carried out, if not all of each. */
+  readonly applied: number;
+  /** By the plan, of all its steps; and what came of it. */
+  readonly predicted: PlanSums;
+  readonly achieved: PlanSums;
 }
 
 export type CheckEvent =
@@ -265,17 +397,32 @@ export type CheckEvent =
 export type PlanningEvent =
   TargetEvent | ScanningEvent | PlanEvent | SkipEvent | FailedEvent | UnsupportedEvent | PlanSummary;
 
-export type DefragEvent =
+export type SpaceReportEvent =
+  | SpaceEvent
+  | ScanningEvent
+  | LargestFileEvent
+  | WindowsEvent
+  | SkipEvent
+  | FailedEvent
+  | UnsupportedEvent
+  | SpaceSummary;
+
+/** What happens while files are moved. */
+export type MovingEvent =
   | TargetEvent
   | ScanningEvent
   | DefragmentedEvent
+  | PlacementEvent
   | SkipEvent
   | FailedEvent
   | UnsupportedEvent
   | ProgressEvent
   | PauseEvent
-  | NoticeEvent
-  | DefragSummary;
+  | NoticeEvent;
+
+export type DefragEvent = MovingEvent | DefragSummary;
+
+export type ApplyEvent = MovingEvent | RestoredEvent | ApplySummary;
 
 /** Everything that happens. The last event of a run is always its summary. */
-export type Event = CheckEvent | PlanningEvent | DefragEvent;
+export type Event = CheckEvent | PlanningEvent | SpaceReportEvent | DefragEvent | ApplyEvent;

@@ -14,13 +14,15 @@ const escapeUnits = (text: string): string =>
     (_, i) => `\\u${text.charCodeAt(i).toString(16).padStart(4, '0')}`,
   ).join('');
 
+/** JSON that is safe to show on a terminal, and says the same. */
+export const escapeUnsafe = (json: string): string => json.replace(UNSAFE, escapeUnits);
+
 /** An event as one line of JSON. Bytes appear in base64, under the field's name with "Base64" in place of "Bytes". */
 export function toJson({ type, ...fields }: Event): string {
   const entries = Object.entries(fields).map(([key, value]: [string, unknown]) =>
     Buffer.isBuffer(value) ? [key.replace(/Bytes$/, 'Base64'), value.toString('base64')] : [key, value],
   );
-  const json = JSON.stringify({ type, schema: SCHEMA, ...Object.fromEntries(entries) });
-  return json.replace(UNSAFE, escapeUnits);
+  return escapeUnsafe(JSON.stringify({ type, schema: SCHEMA, ...Object.fromEntries(entries) }));
 }
 
 /** Between two events that tell how far the inode tables have been read, in seconds. */

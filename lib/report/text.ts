@@ -3,13 +3,14 @@ import { CheckText } from './text/check.ts';
 import type { TextOptions } from './text/common.ts';
 import { DefragText } from './text/defrag.ts';
 import { PlanText } from './text/plan.ts';
+import { SpaceText } from './text/space.ts';
 
 export type { TextOptions };
 
+const REPORTERS = { check: CheckText, plan: PlanText, space: SpaceText, defrag: DefragText };
+
 /** The report for people of one run of a command, which takes that command's events. */
-export function textReporter(command: 'check' | 'plan' | 'defrag', options: TextOptions): Reporter {
-  const reporter: Reporter<never> = new { check: CheckText, plan: PlanText, defrag: DefragText }[command](
-    options,
-  );
+export function textReporter(command: keyof typeof REPORTERS, options: TextOptions): Reporter {
+  const reporter: Reporter<never> = new REPORTERS[command](options);
   return reporter;
 }

@@ -5,8 +5,10 @@ import { readSeconds, type DeviceProfile } from '../layout/readCost.ts';
 import { e4defragScore } from '../layout/score.ts';
 import { SizeClasses } from '../layout/sizeClasses.ts';
 import { blocks, bytes, toBytes, type Blocks, type Bytes } from '../layout/units.ts';
+import { FreeMap } from '../place/freeMap.ts';
 import { named, type CheckEvent, type FileEvent } from '../report/events.ts';
 import type { Filesystem } from './filesystem.ts';
+import { freeSpaceOf, type FreeSpace } from './freeSpace.ts';
 import { nameless, Scanner, type ScannedFile } from './scan.ts';
 import {
   deviceProfileFor,
@@ -36,7 +38,7 @@ export async function* check(
   const paths = listOf(targets);
   const scanner = new Scanner(options, paths.length > 1);
   const totals = new Totals();
-  yield* eachTarget(paths, options, tally, scanner, async function* (target, tables) {
+  yield* eachTarget(paths, options, tally, scanner, async function* (target, tables, walkReason) {
     const device = deviceProfileFor(target, options);
     if (tables !== undefined) {
       yield* checkTables(target, tables, device, tally, totals);
@@ -50,6 +52,9 @@ export async function* check(
         yield totals.add(item, device);
       }
     }
+    // The filesystem's own map shows whoever asks what is free.
+    if (walkReason !== undefined)
+      yield* freeSpaceEvent(target, tally, () => freeSpaceByFsmap(target, options));
   });
   yield {
     type: 'summary',
@@ -163,14 +168,7 @@ async function* checkTables(
     };
   }
   for (const [reason, count] of tables.skipped()) tally.leave(reason, count);
-  // A block that cannot be read costs what it holds, and not what is known already.
-  try {
-    const free = await tables.freeSpace();
-    if (free !== undefined) yield { type: 'freeSpace', ...named(target.argument), ...free };
-  } catch (error) {
-    if (!isSystemFailure(error)) throw error;
-    yield tally.fail(target.argument, error);
-  }
+  yield* freeSpaceEvent(target, tally, () => tables.freeSpace());
   let names: FileNames | undefined;
   try {
     names = await tables.names((inode) => fragmented.inodes.has(inode));
@@ -182,6 +180,27 @@ async function* checkTables(
     const path = names?.pathOf(target, layout.inode) ?? join(target.dirPath, nameless(layout.inode));
     yield describe(path, layout, filesystem, device);
   }
+}
+
+/** A block that cannot be read costs what it holds, and not what is known already. */
+async function* freeSpaceEvent(
+  target: Target,
+  tally: Tally,
+  read: () => Promise<FreeSpace | undefined>,
+): AsyncGenerator<CheckEvent, void, void> {
+  try {
+    const free = await read();
+    if (free !== undefined) yield { type: 'freeSpace', ...named(target.argument), ...free };
+  } catch (error) {
+    if (!isSystemFailure(error)) throw error;
+    yield tally.fail(target.argument, error);
+  }
+}
+
+async function freeSpaceByFsmap({ dirFd, filesystem }: Target, { signal }: CheckOptions) {
+  if (signal?.aborted) return undefined;
+  const { blockSize, geometry } = filesystem;
+  return freeSpaceOf(await FreeMap.read(dirFd, blockSize, geometry), blockSize);
 }
 
 /** The layouts of many files, as columns, until their names are known. */

@@ -13,6 +13,7 @@ import {
 import { EXT4_SUPER_MAGIC, statFd, statFilesystem, superblockFeatures } from '../kernel/handle.ts';
 import { longestRun } from '../layout/fragments.ts';
 import type { Blocks, Bytes } from '../layout/units.ts';
+import { usualGeometry, type Geometry } from '../place/freeMap.ts';
 import { deviceName, mountOf, parseMounts, type Mount } from './mounts.ts';
 
 /** A mounted ext4 and what is known of it. */
@@ -28,6 +29,8 @@ export interface Filesystem {
   readonly kernel: KernelVersion;
   readonly options: ReadonlySet<string> | undefined;
   readonly features: Features | undefined;
+  /** As the superblock says, or as it usually is where that cannot be read. */
+  readonly geometry: Geometry;
   /** The longest contiguous run that data can have. */
   readonly longestRun: Blocks;
 }
@@ -64,14 +67,10 @@ export async function inspectFilesystem(fd: number): Promise<Filesystem> {
     readRotational(id),
     readSuperblock(mount.source, id, space.blockSize),
   ]);
-  // mke2fs gives a group as many blocks as one bitmap block has bits, and sixteen groups to a flex group.
-  const fallback = { blocksPerGroup: space.blockSize * 8, groupsPerFlex: 16 };
+  const { firstDataBlock, blocksPerGroup } = superblock ?? usualGeometry(space.blockSize);
   const features = superblock ?? (await superblockFeatures(fd));
-  const geometry =
-    superblock ??
-    (features !== undefined && !(features.incompat & INCOMPAT.FLEX_BG)
-      ? { ...fallback, groupsPerFlex: 1 }
-      : fallback);
+  // mke2fs puts sixteen groups into a flex group.
+  const usualFlex = features !== undefined && !(features.incompat & INCOMPAT.FLEX_BG) ? 1 : 16;
   return {
     id,
     device: mount.source,
@@ -82,7 +81,8 @@ export async function inspectFilesystem(fd: number): Promise<Filesystem> {
     kernel: parseKernelVersion(release()),
     options,
     features,
-    longestRun: longestRun(geometry.blocksPerGroup, geometry.groupsPerFlex),
+    geometry: { firstDataBlock, blocksPerGroup },
+    longestRun: longestRun(blocksPerGroup, superblock?.groupsPerFlex ?? usualFlex),
   };
 }
 

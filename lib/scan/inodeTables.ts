@@ -6,6 +6,7 @@ import {
   readInodes,
   SMALL_GAP,
   tableReads,
+  type ExtentVisitor,
   type InodeCounts,
   type InodeStretch,
 } from '../ext4/tables.ts';
@@ -35,6 +36,8 @@ export interface InodeBatch {
 export interface InodeScanOptions {
   /** Directories are wanted too, and where their entries lie. */
   readonly directories?: boolean | undefined;
+  /** Is told of every extent of the regular files, those of files that turn out damaged among them. */
+  readonly extents?: ExtentVisitor | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -58,11 +61,11 @@ const NODE_READ = 512 * 1024;
  */
 export async function* scanInodeTables(
   device: Ext4Device,
-  { signal, directories = false }: InodeScanOptions = {},
+  { signal, directories = false, extents }: InodeScanOptions = {},
 ): AsyncGenerator<InodeBatch, void, void> {
   const { superblock, groups } = device;
   const counts = noInodes();
-  const trees = new TreeReader(device, signal);
+  const trees = new TreeReader(device, signal, extents);
   let total = 0;
   for (let group = 0; group < groups.count; group++) total += initializedInodes(superblock, groups, group);
   let done = 0;
@@ -71,7 +74,13 @@ export async function* scanInodeTables(
   for await (const { range, bytes } of device.readAll(reads, TABLE_READ)) {
     if (signal?.aborted) return;
     const found = noFinds();
-    const sink = { ...found, directories: directories ? found.directories : undefined, deep, counts };
+    const sink = {
+      ...found,
+      directories: directories ? found.directories : undefined,
+      extents,
+      deep,
+      counts,
+    };
     for (const stretch of range.inodes) {
       const count = wholeInodes(stretch, bytes, superblock);
       readInodes(bytes, stretch.offset, stretch.firstInode, count, superblock, sink);
@@ -104,15 +113,17 @@ function wholeInodes({ offset, count }: InodeStretch, bytes: DataView, { inodeSi
 class TreeReader {
   readonly #device: Ext4Device;
   readonly #signal: AbortSignal | undefined;
+  readonly #extents: ExtentVisitor | undefined;
   /**
    * How many more blocks may be read. Every node has one owner, so more of them than blocks are trees that share
    * nodes, and those could keep us busy for ever.
    */
   #budget: number;
 
-  constructor(device: Ext4Device, signal: AbortSignal | undefined) {
+  constructor(device: Ext4Device, signal: AbortSignal | undefined, extents: ExtentVisitor | undefined) {
     this.#device = device;
     this.#signal = signal;
+    this.#extents = extents;
     this.#budget = device.superblock.blocksCount;
   }
 
@@ -135,9 +146,17 @@ class TreeReader {
   async #leaves(nodes: NodeList, from: number, to: number, deep: DeepFiles): Promise<void> {
     const { superblock } = this.#device;
     const leaves = await this.#inDeviceOrder<CountedRun>(nodes, from, to, (bytes, at, row) =>
-      countLeaf(bytes, at, nodes, row, superblock),
+      countLeaf(bytes, at, nodes, row, superblock, this.#visitorFor(deep.files.inode[nodes.file[row]])),
     );
     leaves.forEach((leaf, i) => deep.addLeaf(nodes.file[from + i], leaf));
+  }
+
+  #visitorFor(inode: number) {
+    const extents = this.#extents;
+    return (
+      extents &&
+      ((logical: number, physical: number, length: number) => extents(inode, logical, physical, length))
+    );
   }
 
   async #children(nodes: NodeList, from: number, to: number, level: number, deep: DeepFiles) {

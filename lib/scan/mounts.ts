@@ -47,6 +47,32 @@ export function mountOf(mounts: readonly Mount[], device: string): Mount | undef
   return candidates.find((mount) => mount.root.toString('latin1') === '/') ?? candidates[0];
 }
 
+/**
+ * Where a path is in its filesystem: the same wherever that is mounted.
+ *
+ * @returns the path below the filesystem's root, or undefined when no mount of the device leads to it
+ */
+export function pathInFilesystem(mounts: readonly Mount[], device: string, path: Buffer): Buffer | undefined {
+  let best: Buffer | undefined;
+  let longest = -1;
+  for (const { device: mounted, root, mountPoint } of mounts) {
+    const rest = mounted === device && mountPoint.length > longest ? below(path, mountPoint) : undefined;
+    const folder = rest && below(root, Buffer.from('/'));
+    if (rest === undefined || folder === undefined) continue;
+    const slash = folder.length > 0 && rest.length > 0 ? '/' : '';
+    best = Buffer.concat([folder, Buffer.from(slash), rest]);
+    longest = mountPoint.length;
+  }
+  return best;
+}
+
+/** A path without the directory that it is below, or undefined when it is not. */
+function below(path: Buffer, directory: Buffer): Buffer | undefined {
+  if (path.equals(directory)) return Buffer.alloc(0);
+  const prefix = directory.at(-1) === 0x2f ? directory : Buffer.concat([directory, Buffer.from('/')]);
+  return path.subarray(0, prefix.length).equals(prefix) ? path.subarray(prefix.length) : undefined;
+}
+
 /** What is mounted below a directory, as paths below it: a byte per character. */
 export function mountsBelow(mounts: readonly Mount[], directory: Buffer): ReadonlySet<string> {
   const path = directory.toString('latin1');

@@ -38,6 +38,9 @@ export const REASONS = {
   'done-earlier': 'the run that this one continues has dealt with it already',
   'fragments-again':
     'it fragments again soon after it is moved; let its writer preallocate it or write larger pieces (--ignore-history moves it all the same)',
+  'changed-since-plan': 'it is not as it was when the plan was made: written to, replaced or removed since',
+  'place-taken': 'the blocks where it lay before are not free any more',
+  'not-put-back': 'not all of it could be put back where it lay before, so it stays as it was',
   'not-improved': 'moving it did not make it more contiguous, so it was put back',
 } as const;
 

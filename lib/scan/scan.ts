@@ -168,6 +168,13 @@ export class Scanner {
     return this.#inode(target, path, name, found, swapInodes, { generation });
   }
 
+  /** The item of a file that was opened by its name below the target. */
+  async byName(target: Target, name: Buffer, found: Inspected): Promise<ScanItem> {
+    const path = join(target.dirPath, name);
+    if (found.kind === 'error') return failure(path, found.error);
+    return this.#inode(target, path, name, found, (await this.#swapFiles).get(target.filesystem.id));
+  }
+
   /**
    * Whether this inode was not met before, under another name or through another target. Only then is it remembered.
    *
@@ -196,7 +203,23 @@ export interface CurrentLayout {
  * a lease can be taken at once: until then whoever executes a program finds it busy. The caller closes it.
  */
 export const openForMove = (file: ScannedFile): Promise<number | undefined> =>
-  file.handle === undefined ? openByName(file) : openByNumber(file, file.handle.generation);
+  file.handle === undefined ? openByName(file, O.RDWR) : openByNumber(file, file.handle.generation);
+
+/**
+ * The generation of a scanned file's inode, or undefined when it is not there any more.
+ *
+ * @throws SystemError as open(2)
+ */
+export async function generationOf(file: ScannedFile): Promise<number | undefined> {
+  if (file.handle !== undefined) return file.handle.generation;
+  const fd = await openByName(file, O.RDONLY);
+  if (fd === undefined) return undefined;
+  try {
+    return await inodeGeneration(fd);
+  } finally {
+    await closeFd(fd);
+  }
+}
 
 /** Writes back what is pending of an open file and reads its layout. */
 export async function currentLayout(fd: number, { target }: ScannedFile): Promise<CurrentLayout> {
@@ -205,13 +228,16 @@ export async function currentLayout(fd: number, { target }: ScannedFile): Promis
   return { size: bytes(Number(size)), extents: mergeExtents(extents) };
 }
 
-async function openByName({ target, relative, inode }: ScannedFile): Promise<number | undefined> {
+async function openByName(
+  { target, relative, inode }: ScannedFile,
+  access: number,
+): Promise<number | undefined> {
   const pathFd = await openBeneath(target.dirFd, relative, O.PATH | O.NOFOLLOW, { resolve: CONFINED });
   try {
     const found = await statFd(pathFd);
     if (!found.isFile() || Number(found.ino) !== inode) return undefined;
     // Through the descriptor: nothing that takes the name's place meanwhile is opened for writing.
-    return await openAt(pathFd, Buffer.from(`/proc/self/fd/${pathFd}`), O.RDWR | O.NONBLOCK);
+    return await openAt(pathFd, Buffer.from(`/proc/self/fd/${pathFd}`), access | O.NONBLOCK);
   } finally {
     await closeFd(pathFd);
   }

@@ -82,37 +82,55 @@ export function deviceProfileFor({ filesystem }: Target, { deviceProfile }: Comm
 
 /**
  * Opens the targets one after the other and runs `work` on each. What is wrong with one target is an event, and the
- * others go on.
+ * others go on. A target with neither inode tables nor a reason to walk is no whole filesystem, or each file is wanted.
  */
 export async function* eachTarget<E>(
   paths: readonly TargetPath[],
   options: CommonOptions,
   tally: Tally,
   scanner: Scanner,
-  work: (target: Target, tables: TableScan | undefined) => AsyncGenerator<E, void, void>,
+  work: (
+    target: Target,
+    tables: TableScan | undefined,
+    walkReason: string | undefined,
+  ) => AsyncGenerator<E, void, void>,
 ): AsyncGenerator<E | TargetEvent | FailedEvent | UnsupportedEvent, void, void> {
   checkOptions(options);
-  for (const path of paths) {
-    if (options.signal?.aborted) return;
-    const argument = Buffer.from(path);
-    let target: Target | undefined;
-    let tables: TableScan | undefined;
+  yield* eachOpened(paths, options.signal, tally, async function* (target) {
+    const source = options.everyFile ? undefined : await TableScan.open(target, scanner, options);
+    const [tables, walkReason] = source instanceof TableScan ? [source] : [undefined, source];
     try {
-      target = await openTarget(argument);
-      const source = options.everyFile ? undefined : await TableScan.open(target, scanner, options);
-      if (source instanceof TableScan) tables = source;
       yield {
         ...targetEvent(target, options),
-        method: tables === undefined ? 'walk' : 'inode-table',
-        ...(typeof source === 'string' && { walkReason: source }),
+        method: tables === undefined ? ('walk' as const) : ('inode-table' as const),
+        ...(walkReason !== undefined && { walkReason }),
       };
-      yield* work(target, tables);
+      yield* work(target, tables, walkReason);
+    } finally {
+      await tables?.close();
+    }
+  });
+}
+
+/** Opens the targets one after the other, and closes each when `work` is done with it; errors as in {@link eachTarget}. */
+export async function* eachOpened<E>(
+  paths: readonly TargetPath[],
+  signal: AbortSignal | undefined,
+  tally: Tally,
+  work: (target: Target) => AsyncGenerator<E, void, void>,
+): AsyncGenerator<E | FailedEvent | UnsupportedEvent, void, void> {
+  for (const path of paths) {
+    if (signal?.aborted) return;
+    const argument = Buffer.from(path);
+    let target: Target | undefined;
+    try {
+      target = await openTarget(argument);
+      yield* work(target);
     } catch (error) {
       if (error instanceof UnsupportedTarget) yield tally.unsupport(argument, error.message);
       else if (isSystemFailure(error)) yield tally.fail(argument, error);
       else throw error;
     } finally {
-      await tables?.close();
       if (target !== undefined) await closeFd(target.dirFd);
     }
   }
@@ -138,7 +156,7 @@ function checkOptions({ fragmentSize, deviceProfile = {} }: CommonOptions): void
   }
 }
 
-function targetEvent(target: Target, options: CommonOptions) {
+export function targetEvent(target: Target, options: CommonOptions) {
   const { filesystem } = target;
   const fragmentSize = fragmentSizeFor(target, options);
   return {

@@ -3,13 +3,15 @@ import { Invalid } from '../ext4/invalid.ts';
 import { isSystemFailure } from '../kernel/errors.ts';
 import { closeFd, O, openAt, openByHandle, readEntries, statFd } from '../kernel/handle.ts';
 import { inspectHandles, type Inspected } from '../kernel/inspect.ts';
-import { bytes } from '../layout/units.ts';
+import { bytes, type Blocks } from '../layout/units.ts';
+import type { FreeMap } from '../place/freeMap.ts';
 import { DirectoryColumns } from '../ext4/directories.ts';
+import type { ExtentVisitor } from '../ext4/tables.ts';
 import { Ext4Device } from './device.ts';
 import { outsideLimits } from './eligibility.ts';
 import { excludeMatcher } from './exclude.ts';
-import { freeSpace, type FreeSpace } from './freeSpace.ts';
-import { scanInodeTables } from './inodeTables.ts';
+import { freeSpace, heldBack, type FreeSpace } from './freeSpace.ts';
+import { scanInodeTables, type InodeBatch } from './inodeTables.ts';
 import { InodeSet } from './inodeSet.ts';
 import { findNames, includedInodes, type Names } from './names.ts';
 import type { Reason } from './reasons.ts';
@@ -78,6 +80,15 @@ export class TableScan {
     options: ScanOptions,
   ): Promise<TableScan | string | undefined> {
     if (target.kind === 'file' || (await statFd(target.dirFd)).ino !== ROOT_INODE) return undefined;
+    return TableScan.openWhole(target, scanner, options);
+  }
+
+  /** {@link open} for a target that is known to be a whole filesystem. */
+  static async openWhole(
+    target: Target,
+    scanner: Scanner,
+    options: ScanOptions,
+  ): Promise<TableScan | string> {
     const { device: path, id, blockSize } = target.filesystem;
     try {
       await closeFd(await openByHandle(target.dirFd, Number(ROOT_INODE), 0, O.RDONLY | O.DIRECTORY));
@@ -104,6 +115,11 @@ export class TableScan {
   /** An empty set that inodes of this filesystem can be put into. */
   inodeSet(): InodeSet {
     return new InodeSet(this.#device.superblock.inodesCount);
+  }
+
+  /** Of the filesystem. */
+  get blocksCount(): Blocks {
+    return this.#device.superblock.blocksCount;
   }
 
   /** How many files have no event of their own, by reason. */
@@ -139,6 +155,21 @@ export class TableScan {
       for await (const group of this.#confirm(candidates)) {
         yield { contiguous: new FileColumns(0), ...group, done, total };
       }
+    }
+  }
+
+  /**
+   * Every file with extents as the tables show it, confirmed by nobody and whatever it is called.
+   *
+   * @param extents is told of each extent of them
+   */
+  async *unconfirmed(
+    extents?: ExtentVisitor,
+  ): AsyncGenerator<Pick<InodeBatch, 'files' | 'done' | 'total'>, void, void> {
+    const { signal } = this.#options;
+    for await (const batch of scanInodeTables(this.#device, { signal, directories: true, extents })) {
+      this.#gather(batch.directories);
+      yield batch;
     }
   }
 
@@ -250,7 +281,7 @@ export class TableScan {
   }
 
   /**
-   * The names of files, when all batches have been gone over: one pass over the directories on the device. A file that
+   * The names of files, when the tables have been gone over: one pass over the directories on the device. A file that
    * has none keeps its number for a name.
    */
   async names(wanted: (inode: number) => boolean, signal = this.#options.signal): Promise<FileNames> {
@@ -262,6 +293,11 @@ export class TableScan {
 
   freeSpace(): Promise<FreeSpace | undefined> {
     return freeSpace(this.#device, this.#options.signal);
+  }
+
+  /** {@link heldBack}: blocks that the bitmaps call free and a map does not. */
+  heldBack(map: FreeMap): Promise<Blocks | undefined> {
+    return heldBack(this.#device, map, this.#options.signal);
   }
 }
 

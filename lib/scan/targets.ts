@@ -1,6 +1,8 @@
 import { realpath, stat } from 'node:fs/promises';
-import { AT_FDCWD, closeFd, O, openAt } from '../kernel/handle.ts';
+import { isSystemFailure } from '../kernel/errors.ts';
+import { AT_FDCWD, closeFd, O, openAt, statFd } from '../kernel/handle.ts';
 import { findMount, inspectFilesystem, UnsupportedTarget, type Filesystem } from './filesystem.ts';
+import { deviceName } from './mounts.ts';
 
 /** Something to work on, opened: paths below it are opened relative to `dirFd` and never leave it. */
 export interface Target {
@@ -47,6 +49,32 @@ export async function openTarget(argument: Buffer): Promise<Target> {
   const real = await realpath(argument, 'buffer');
   const cut = real.lastIndexOf(0x2f);
   return open(argument, 'file', real.subarray(0, Math.max(cut, 1)), real.subarray(cut + 1));
+}
+
+const ROOT_INODE = 2n;
+
+/**
+ * The whole filesystem that a target is on, by its root directory. The caller closes `dirFd`; it may be the target's.
+ *
+ * @returns why the root directory is not to be had: it cannot be opened, or what is mounted is a part of the filesystem
+ */
+export async function openWhole(target: Target): Promise<Target | string> {
+  const { filesystem, start } = target;
+  const { ino } = await statFd(target.dirFd);
+  if (start.length === 0 && ino === ROOT_INODE) return target;
+  const dirPath = filesystem.mountPoint;
+  try {
+    const dirFd = await openAt(AT_FDCWD, dirPath, O.RDONLY | O.DIRECTORY);
+    const root = await statFd(dirFd);
+    if (root.ino === ROOT_INODE && deviceName(root.dev) === filesystem.id) {
+      return { ...target, kind: 'directory', dirFd, dirPath, start: Buffer.alloc(0) };
+    }
+    await closeFd(dirFd);
+    return 'its root directory is not mounted where it can be seen';
+  } catch (error) {
+    if (!isSystemFailure(error)) throw error;
+    return `its root directory cannot be opened: ${error.message}`;
+  }
 }
 
 async function open(argument: Buffer, kind: Target['kind'], dirPath: Buffer, start: Buffer): Promise<Target> {

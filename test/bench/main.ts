@@ -3,6 +3,7 @@
 import { broken, printRows, SCALE } from './bench.ts';
 import { reader, writer } from './giveWay.ts';
 import { big, move, small, warm } from './move.ts';
+import { room } from './room.ts';
 import { extents, inodes, scan } from './scan.ts';
 import { start } from './start.ts';
 import { waste } from './waste.ts';
@@ -19,6 +20,7 @@ const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
   reader,
   writer,
   waste,
+  room,
 };
 
 const wanted = process.argv.slice(2);

@@ -9,7 +9,7 @@ import { closeFd } from '../../lib/kernel/handle.ts';
 import { pageSize } from '../../lib/kernel/page.ts';
 import { Barrier } from '../../lib/move/barrier.ts';
 import { Budget } from '../../lib/move/budget.ts';
-import { moveBatch } from '../../lib/move/batch.ts';
+import { moveBatch, placeWhereFree } from '../../lib/move/batch.ts';
 import { Pace } from '../../lib/move/pace/pace.ts';
 import { Scanner, type ScannedFile } from '../../lib/scan/scan.ts';
 import { planOptionsFor } from '../../lib/scan/session.ts';
@@ -44,6 +44,7 @@ async function moveWith(path: string, commit?: () => Promise<void>): Promise<voi
         ending: () => 'interrupted',
         memory: undefined,
         measurement: undefined,
+        placer: placeWhereFree,
       },
     );
     const kinds: string[] = [];

@@ -21,10 +21,9 @@ import { atLeast, parseKernelVersion } from '../../lib/ext4/safety.ts';
 import { fallocate } from '../../lib/kernel/allocate.ts';
 import { readahead, SYNC_RANGE, syncFileRange } from '../../lib/kernel/cache.ts';
 import { O } from '../../lib/kernel/handle.ts';
+import { as, NOBODY } from '../support/as.ts';
 import { IN_VM, MiB, type Lab, type LabOptions } from '../support/lab.ts';
 import { useLab } from '../support/use.ts';
-
-const NOBODY = 65534;
 
 /** Where each block of a file lies; nothing may be a hole. */
 async function places(l: Lab, fd: number): Promise<number[]> {
@@ -275,14 +274,4 @@ async function limitToUsage(l: Lab, user: number): Promise<void> {
   const image = await open(l.image, 'r+');
   await image.write(limit, 0, 8, Number(map.stdout) * l.blockSize + ((at + FIELD.hardLimit) % l.blockSize));
   await image.close();
-}
-
-/** Does it with another user's rights, which here are a thread pool's too. */
-async function as<T>(user: number, act: () => Promise<T>): Promise<T> {
-  process.seteuid?.(user);
-  try {
-    return await act();
-  } finally {
-    process.seteuid?.(0);
-  }
 }

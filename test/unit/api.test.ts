@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { check, defragment, plan, type Event } from '../../lib/index.ts';
+import { check, defragment, plan, space, type Event } from '../../lib/index.ts';
 
 async function all(events: AsyncIterable<Event>): Promise<Event[]> {
   const list: Event[] = [];
@@ -29,6 +29,19 @@ test.each([check, plan, defragment])(
     expect(events[0]).toMatchObject({ type: 'summary', interrupted: true });
   },
 );
+
+test('space: as the others, and counts filesystems', async () => {
+  await expect(all(space('/srv' as never))).rejects.toThrow(TypeError);
+  const events = await all(space(['/does/not/exist', '/proc']));
+  expect(events).toMatchObject([
+    { type: 'failed', path: '/does/not/exist', code: 'ENOENT' },
+    { type: 'unsupported', path: '/proc', message: 'not an ext4 filesystem (it is proc)' },
+    { type: 'summary', command: 'space', filesystems: 0, failed: 1, unsupported: 1, interrupted: false },
+  ]);
+  expect(await all(space(['/does/not/exist'], { signal: AbortSignal.abort() }))).toMatchObject([
+    { type: 'summary', filesystems: 0, failed: 0, interrupted: true },
+  ]);
+});
 
 test.each([
   { maxRate: 0 },

@@ -53,6 +53,17 @@ describe('the command line', () => {
     expect(parsed('plan', '--full', '/srv').engine.full).toBe(true);
   });
 
+  test('space has the options that all commands share, and no other', () => {
+    expect(parsed('space', '--json', '/srv')).toMatchObject({
+      command: 'space',
+      json: true,
+      targets: ['/srv'],
+    });
+    for (const option of ['--full', '--verbose', '--exclude=x', '--top=3', '--max-bytes=1']) {
+      expect(() => parseCommandLine(['space', option, '/srv'])).toThrow(/the command space has no option/);
+    }
+  });
+
   test('how many files check lists is a matter of the report', () => {
     expect(parsed('check', '/srv').top).toBe(10);
     expect(parsed('check', '--top', '0', '/srv').top).toBe(0);
@@ -170,6 +181,10 @@ describe('the command line', () => {
     for (const name of Object.keys(COMMANDS)) expect(text).toMatch(new RegExp(`^ +${name}\\b`, 'm'));
     for (const name of Object.keys(OPTIONS)) expect(text).toContain(`--${name}`);
     expect(Math.max(...text.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80);
+    // Which commands have an option, in the fewer words.
+    const running = text.replace(/\s+/g, ' ');
+    expect(running).toMatch(/--min-size SIZE leave out files smaller than SIZE \(not [^)]*space/);
+    expect(running).toMatch(/--full one fragment a file[^()]*\(defrag, plan only\)/);
   });
 });
 

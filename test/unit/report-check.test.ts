@@ -52,6 +52,7 @@ const sizes = (...list: [size: number, count: number][]) => {
 const free = (changes: Partial<FreeSpaceEvent> = {}): FreeSpaceEvent => ({
   type: 'freeSpace',
   path: '/mnt',
+  source: 'bitmaps',
   bytes: 8 * MiB + 4 * KiB,
   runs: 2,
   largestRun: 8 * MiB,

@@ -22,6 +22,7 @@ const summary = (changes: Partial<DefragSummary> = {}): DefragSummary => ({
   fragmentsBefore: 14_007,
   fragmentsAfter: 10,
   bytesMoved: 3.1 * GiB,
+  bytesEvacuated: 0,
   bytesWritten: 3.3 * GiB,
   gained: {
     fragmentsBefore: 14_000,

@@ -181,7 +181,15 @@ test.each([true, false])(
     const report = new TargetReport({ verbose: true, root: true, statistics });
     const events: Event[] = [
       { type: 'scanning', inodes: 1, inodesTotal: 2, files: 1, fragmentedFiles: 0, seconds: 1 },
-      { type: 'freeSpace', path: '/mnt', bytes: 4096, runs: 1, largestRun: 4096, histogram: [] },
+      {
+        type: 'freeSpace',
+        path: '/mnt',
+        source: 'fsmap',
+        bytes: 4096,
+        runs: 1,
+        largestRun: 4096,
+        histogram: [],
+      },
     ];
     for (const event of events) expect(await report.lines(event)).toEqual([]);
   },

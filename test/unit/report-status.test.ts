@@ -21,6 +21,7 @@ const progress = (changes: Partial<ProgressEvent> = {}): ProgressEvent => ({
   files: 400_000,
   bytesMoved: MiB,
   bytesPlanned: 1024 * MiB,
+  bytesEvacuated: 0,
   bytesWritten: 0,
   seconds: 2,
   ...changes,

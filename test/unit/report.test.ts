@@ -25,6 +25,7 @@ const summary = (changes: Partial<DefragSummary> = {}): DefragSummary => ({
   fragmentsBefore: 3,
   fragmentsAfter: 3,
   bytesMoved: 0,
+  bytesEvacuated: 0,
   bytesWritten: 0,
   gained: {
     fragmentsBefore: 0,

@@ -5,7 +5,7 @@ import { FINE_AS_IT_IS } from '../leftAlone.ts';
 import { printable, printableText } from '../names.ts';
 import { out, type Line, type Reporter } from '../reporter.ts';
 import { DEFAULT_TOP, Greatest } from '../worst.ts';
-import { CommonText, problemLines, reasonLines, type TextOptions } from './common.ts';
+import { CommonText, problemLines, reasonLines, row, type TextOptions } from './common.ts';
 import { freeSpaceTable, sizeTable } from './sizes.ts';
 import { Verdict } from './verdict.ts';
 
@@ -152,8 +152,6 @@ function totals(summary: CheckSummary): string[] {
     row('Estimated read', readText(summary)),
   ];
 }
-
-const row = (label: string, value: string): string => `${label.padEnd(18)}${value}`;
 
 const scoreText = (score: number): string => `${score.toFixed(1)}: ${verdict(score)}`;
 

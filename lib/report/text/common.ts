@@ -66,6 +66,9 @@ function howOften({ fragmentsPerDay: perDay }: SkipEvent): string {
   return perDay === undefined ? '' : ` (about ${counted(Number(perDay.toPrecision(2)), 'fragment')} a day)`;
 }
 
+/** A fact on a line of its own. */
+export const row = (label: string, value: string): string => `${label.padEnd(18)}${value}`;
+
 /** A headed list of reasons with counts, or nothing when there are none. */
 export function reasonLines(heading: string, skipped: Skipped, keep = (_: Reason) => true): string[] {
   const rows = byFrequency(skipped).filter(([reason]) => keep(reason));

@@ -2,7 +2,7 @@ import { REASONS } from '../../scan/reasons.ts';
 import type { PlanEvent, PlanningEvent, PlanSummary } from '../events.ts';
 import { counted, formatCount, formatSeconds, formatSize } from '../format.ts';
 import { byFrequency } from '../leftAlone.ts';
-import { printable } from '../names.ts';
+import { printable, shellWord } from '../names.ts';
 import { out, type Line, type Reporter } from '../reporter.ts';
 import { CommonText, problemLines, reasonLines, type TextOptions } from './common.ts';
 
@@ -45,7 +45,16 @@ function summaryLines(summary: PlanSummary): string[] {
   const kept = byFrequency(summary.skipped).reduce((sum, [, count]) => sum + count, 0);
   const list = kept > 1 || summary.files > 1 ? reasonLines('To be left alone:', summary.skipped) : [];
   const stopped = summary.interrupted ? ['Stopped by a signal; the plan is incomplete.'] : [];
-  return ['', ...headline(summary), ...list, ...problemLines(summary), ...stopped, 'Nothing was written.'];
+  const { planFile } = summary;
+  const ending = planFile === undefined ? ['Nothing was written.'] : planFileLines(planFile);
+  return ['', ...headline(summary), ...list, ...problemLines(summary), ...stopped, ...ending];
+}
+
+function planFileLines(path: string): string[] {
+  const name = { path };
+  const word = shellWord(name);
+  const how = word === undefined ? '' : ` To carry it out: ext4-defrag apply ${word}`;
+  return [`The plan is in ${printable(name)}; nothing else was written.${how}`];
 }
 
 function headline(summary: PlanSummary): string[] {

@@ -1,5 +1,5 @@
 import { joinClasses, type SizeRange } from '../../layout/sizeClasses.ts';
-import type { FreeSpaceEvent, SizeClass } from '../events.ts';
+import type { FreeRuns, Named, SizeClass } from '../events.ts';
 import { counted, formatCount, formatRoundSize, formatShare, formatSize } from '../format.ts';
 import { printable } from '../names.ts';
 import type { Style } from '../style.ts';
@@ -38,7 +38,7 @@ export function sizeTable(
 }
 
 /** @param named whether to say whose it is */
-export function freeSpaceTable(free: FreeSpaceEvent, style: Style, named: boolean): string[] {
+export function freeSpaceTable(free: FreeRuns & Named, style: Style, named: boolean): string[] {
   const { bytes, runs, largestRun, histogram } = free;
   const amount =
     runs === 0

@@ -1,0 +1,397 @@
+import { Invalid } from '../ext4/invalid.ts';
+import { isSystemFailure } from '../kernel/errors.ts';
+import { closeFd, O, openByHandle } from '../kernel/handle.ts';
+import { assign, RunPool } from '../place/assign.ts';
+import { spendableBlocks } from '../place/donors.ts';
+import { FreeMap } from '../place/freeMap.ts';
+import { OwnerMap } from '../place/owners.ts';
+import { SearchDepth } from '../place/searchDepth.ts';
+import { Tokens } from '../place/tokens.ts';
+import { shortageOf, Terrain, type Window } from '../place/window.ts';
+import { fragmentsAfter, movedExtents } from '../plan/plan.ts';
+import { formatSize } from '../report/format.ts';
+import { Ext4Device } from '../scan/device.ts';
+import { scanInodeTables } from '../scan/inodeTables.ts';
+import { placeWhereFree, type BatchContext, type Placed, type Placer, type PlacingContext } from './batch.ts';
+import type { Outcome } from './candidate.ts';
+import { evacuate, type Blocked, type Cleared, type Surroundings } from './evacuate.ts';
+import type { Job } from './opening.ts';
+
+const MiB = 1024 * 1024;
+
+/** The largest window that is cleared at once: what is held meanwhile is that much. */
+const LARGEST_WINDOW = 64 * MiB;
+/** As long a run is good enough where all in one is not to be had. */
+const GOOD_RUN = 8 * MiB;
+/** To clear a window no more is moved than this times its length. */
+const MOST_COST = 1.5;
+/** The share of what may be allocated that a window may take: evacuating needs some to and fro. */
+const SHARE = 0.8;
+/** Windows that turn out not to be clearable before it is given up. */
+const TRIES = 12;
+/** More extents than that are not kept: of a larger filesystem only a part of the device is looked at. */
+const MOST_EXTENTS = 4_000_000;
+/** What it takes to look at all of free space, compared with what is done before it is looked at again. */
+const LOOK_SHARE = 0.05;
+
+/** Short ranges get a window together, of so many bytes. */
+const POOLED = 8 * MiB;
+/** Needs in a row for which no window can be cleared before it is given up. */
+const MOST_FAILED = 4;
+/** How much longer a free run is made at once. */
+const GROWTH = 4;
+/** What is to become a longer free run has that much in it at least, or it is one already but for its end. */
+const WORTH_GROWING = 0.15;
+/** Free runs that are made for what has to go out of a window. */
+const MOST_GROWN = 16;
+
+const ROOT_INODE = 2;
+
+/** What a filesystem's files are, as far as making room goes by it. */
+interface Survey {
+  readonly owners: OwnerMap;
+  readonly blocksCount: number;
+  readonly searchDepth: SearchDepth | undefined;
+}
+
+/** Windows that were cleared for files, and why there are no more of them. */
+interface Room {
+  readonly cleared: readonly Cleared[];
+  readonly why: string | undefined;
+}
+
+export type RoomContext = Pick<BatchContext, 'dirFd' | 'filesystem' | 'barrier' | 'pageSize' | 'planOptions'>;
+
+/** Makes room on one filesystem, by moving files out of the way of others. */
+export class RoomMaker {
+  readonly #context: RoomContext;
+  #survey: Survey | string | undefined;
+  #terrain: { readonly terrain: Terrain; readonly longestRun: number } | undefined;
+  #looked = { at: 0, took: 0 };
+  /** Files that stay where they are, as far as has been found. */
+  readonly #immovable = new Set<number>();
+
+  constructor(context: RoomContext) {
+    this.#context = context;
+  }
+
+  /** Places files where the allocator finds room, and makes room for those that come out in short pieces. */
+  readonly placer: Placer = (jobs, context) => this.#place(jobs, context);
+
+  async *#place(jobs: readonly Job[], context: PlacingContext): AsyncGenerator<Outcome, Placed, void> {
+    const placed = yield* this.#placeOrMakeRoom(jobs, context);
+    for (const job of placed.jobs) this.#note(job);
+    return placed;
+  }
+
+  async *#placeOrMakeRoom(
+    jobs: readonly Job[],
+    context: PlacingContext,
+  ): AsyncGenerator<Outcome, Placed, void> {
+    const placed = yield* placeWhereFree(jobs, context);
+    const found = placed.jobs.filter((job) => this.#isGoodEnough(job));
+    const needy = [
+      ...placed.jobs.filter((job) => !this.#isGoodEnough(job)),
+      ...placed.refused.filter(({ reason }) => reason === 'no-better-place').map(({ job }) => job),
+    ];
+    if (needy.length === 0 || context.budget.signal.aborted) return placed;
+    // What was allocated for them is given back first: they need the room.
+    for (const job of needy) job.segments = [];
+    await context.stock.keepOnly(new Set(found.flatMap(({ segments }) => segments.map((s) => s.donorFd))));
+    const homeless = yield* this.#accommodate(needy, jobs, context);
+    const refused = placed.refused.filter(({ reason }) => reason !== 'no-better-place');
+    const housed = [...found, ...needy.filter((job) => !homeless.includes(job))];
+    // What is held for these now may make room for the others.
+    if (housed.length > 0) return { jobs: housed, refused, later: homeless };
+    // As well as it can be had.
+    const rest = yield* placeWhereFree(homeless, { ...context, stock: context.anotherStock() });
+    // Why there is no room is known better by now.
+    return {
+      jobs: rest.jobs,
+      refused: [...refused, ...rest.refused.map(({ job }) => ({ job, reason: 'no-better-place' as const }))],
+    };
+  }
+
+  /** Whether every range that a plan moves lies in one piece, or in long ones. */
+  #isGoodEnough({ plan, segments }: Job): boolean {
+    const good = this.#goodRun;
+    let next = 0;
+    for (const range of plan.ranges) {
+      let [placed, run, shortest, behind] = [0, 0, Infinity, -1];
+      for (; next < segments.length && placed < range.blocks; next++) {
+        const { physical, length } = segments[next];
+        if (physical !== behind && run > 0) [shortest, run] = [Math.min(shortest, run), 0];
+        run += length;
+        placed += length;
+        behind = physical + length;
+      }
+      if (placed < range.blocks || Math.min(shortest, run) < Math.min(range.blocks, good)) return false;
+    }
+    return true;
+  }
+
+  /** Blocks. */
+  get #goodRun(): number {
+    const { filesystem, planOptions } = this.#context;
+    return Math.min(planOptions.fragmentBlocks, GOOD_RUN / filesystem.blockSize);
+  }
+
+  /**
+   * Clears windows and gives them to files.
+   *
+   * @param open all files of the batch
+   * @returns those that got nothing
+   */
+  async *#accommodate(
+    needy: readonly Job[],
+    open: readonly Job[],
+    context: PlacingContext,
+  ): AsyncGenerator<Outcome, readonly Job[], void> {
+    const { cleared, why } = yield* this.#clear(needy, open, context);
+    for (const { fds } of cleared) context.stock.adopt(fds);
+    const tokens = new Tokens(cleared.flatMap((window) => window.tokens.pieces));
+    const pool = new RunPool(tokens.runs);
+    const homeless: Job[] = [];
+    // The large ones first: the small ones fit into what is left.
+    for (const job of needy.toSorted((a, b) => b.plan.blocks - a.plan.blocks)) {
+      pool.begin();
+      const assigned = assign(job.plan, pool, 1);
+      const after = fragmentsAfter(job.plan.extents, assigned);
+      if (after > job.plan.fragmentsAfter) job.why = why;
+      if (after >= job.plan.fragmentsBefore) {
+        pool.giveUp();
+        homeless.push(job);
+        continue;
+      }
+      job.segments = assigned.flatMap((segment) => tokens.segments(segment));
+    }
+    return homeless;
+  }
+
+  /** Notes where a file will be. Should that not come true, it shows when the file is asked. */
+  #note({ candidate, plan, segments }: Job): void {
+    if (typeof this.#survey !== 'object') return;
+    const { owners } = this.#survey;
+    const { inode } = candidate.file;
+    for (const { physical, length } of movedExtents(plan)) owners.clear(physical, length);
+    for (const { logical, physical, length } of segments) owners.set({ inode, logical, physical, length });
+  }
+
+  async *#clear(
+    needy: readonly Job[],
+    open: readonly Job[],
+    context: PlacingContext,
+  ): AsyncGenerator<Outcome, Room, void> {
+    const { filesystem } = context;
+    const cleared: Cleared[] = [];
+    const survey = await this.#surveyed();
+    if (typeof survey === 'string') return { cleared, why: survey };
+    const descriptors = new Map(open.map(({ candidate, fd }) => [candidate.file.inode, fd]));
+    const { owners, searchDepth } = survey;
+    const around = { owners, searchDepth, open: descriptors };
+    let why: string | undefined;
+    let failed = 0;
+    for (const need of needsOf(needy, POOLED / filesystem.blockSize)) {
+      for (let left = need.total; left > 0;) {
+        if (failed === MOST_FAILED || context.budget.signal.aborted) return { cleared, why };
+        const least = Math.min(need.longest, left, this.#goodRun);
+        const result = yield* this.#clearOne(left, least, needy[0].path, around, context);
+        if ('why' in result) {
+          ({ why } = result);
+          failed++;
+          break;
+        }
+        failed = 0;
+        cleared.push(result);
+        for (const { length } of result.tokens.runs) if (length >= least) left -= length;
+      }
+    }
+    return { cleared, why };
+  }
+
+  /**
+   * Clears a window.
+   *
+   * @param most blocks that are of use
+   * @param least as many in one run are needed
+   */
+  async *#clearOne(
+    most: number,
+    least: number,
+    path: Buffer,
+    around: Surroundings,
+    context: PlacingContext,
+  ): AsyncGenerator<Outcome, Cleared | Blocked, void> {
+    const { dirFd, filesystem } = context;
+    const size = (count: number) => formatSize(count * filesystem.blockSize);
+    const survey = this.#survey as Survey;
+    const hopeless: Window[] = [];
+    let length = Math.min(most, LARGEST_WINDOW / filesystem.blockSize);
+    let grown = 0;
+    let why = '';
+    while (hopeless.length < TRIES && !context.budget.signal.aborted) {
+      await this.#look(survey);
+      const { terrain, longestRun } = this.#terrain!;
+      why = `needs a run of ${size(least)}; the largest is ${size(longestRun)}; `;
+      const spendable = Math.floor((await spendableBlocks(dirFd)) * SHARE);
+      length = Math.min(length, spendable);
+      if (length < least) {
+        why += `the reserve of free space leaves ${size(spendable)} to clear a window with`;
+        break;
+      }
+      const mostCost = Math.ceil(length * MOST_COST);
+      const window = terrain.cheapest({ length, mostCost, immovable: this.#immovable, apart: hopeless });
+      if (window === undefined || shortageOf(window) > 0) {
+        if (process.env.DBG)
+          console.error(
+            'no window',
+            length,
+            least,
+            most,
+            window && shortageOf(window),
+            window?.packing.unplaced.map((i) => window.extents[i].length).slice(0, 5),
+            longestRun,
+          );
+        // What is in the way is longer than free runs are: longer ones can be made first.
+        if (grown++ < MOST_GROWN && (yield* this.#grow(window, around, context))) continue;
+        if (length === least) {
+          why += 'no window can be cleared for it';
+          break;
+        }
+        length = Math.max(least, length >> 1);
+        grown = 0;
+        continue;
+      }
+      const reason = `${why}${size(window.cost)} of other files go out of the way`;
+      yield { kind: 'placing', path, step: 'make-room', reason };
+      const result = yield* this.#evacuate(window, least, around, context);
+      if ('tokens' in result) return result;
+      why += `no window could be cleared for it: ${result.why}`;
+      hopeless.push(window);
+    }
+    return { why };
+  }
+
+  /**
+   * Makes a free run that takes up what finds no place when a window is evacuated, or, where there is none to evacuate,
+   * one that is longer than all others.
+   *
+   * @returns whether there is one now
+   */
+  async *#grow(
+    window: Window | undefined,
+    around: Surroundings,
+    context: PlacingContext,
+  ): AsyncGenerator<Outcome, boolean, void> {
+    const { terrain, longestRun } = this.#terrain!;
+    const unplaced = window?.packing.unplaced.map((i) => window.extents[i].length) ?? [longestRun + 1];
+    const longest = Math.max(...unplaced);
+    const most = window === undefined ? longest * GROWTH : shortageOf(window);
+    for (let length = Math.max(longest, most); ; length = Math.max(longest, length >> 1)) {
+      const smaller = terrain.cheapest({
+        length,
+        mostCost: Math.ceil(length * MOST_COST),
+        leastCost: Math.ceil(length * WORTH_GROWING),
+        immovable: this.#immovable,
+        apart: window === undefined ? [] : [window],
+      });
+      if (smaller !== undefined && shortageOf(smaller) === 0) {
+        const result = yield* this.#evacuate(smaller, longest, around, context);
+        if (!('tokens' in result)) return false;
+        await context.barrier.commit();
+        await Promise.all(result.fds.map(closeFd));
+        return true;
+      }
+      if (length === longest) return false;
+    }
+  }
+
+  async *#evacuate(
+    window: Window,
+    least: number,
+    around: Surroundings,
+    context: PlacingContext,
+  ): AsyncGenerator<Outcome, Cleared | Blocked, void> {
+    const result = yield* evacuate(window, least, around, context);
+    // What was free is not, and what was full is ours.
+    this.#looked.at = 0;
+    if (process.env.DBG)
+      console.error(
+        'evac',
+        window.start,
+        window.length,
+        window.extents.length,
+        window.cost,
+        'tokens' in result
+          ? 'OK ' + result.tokens.runs.length + ' ' + Math.max(...result.tokens.runs.map((r) => r.length))
+          : result.why,
+        'tokens' in result ? '' : result.inode,
+        'tokens' in result ? '' : window.extents.find((e) => e.inode === result.inode),
+      );
+    if (!('tokens' in result) && result.inode !== undefined) this.#immovable.add(result.inode);
+    return result;
+  }
+
+  /** Looks at free space anew, unless that takes too large a share of the time. */
+  async #look({ owners, blocksCount }: Survey): Promise<void> {
+    const now = performance.now();
+    if (this.#terrain !== undefined && (now - this.#looked.at) * LOOK_SHARE < this.#looked.took) return;
+    const { dirFd, filesystem, barrier } = this.#context;
+    // What was freed can be had only when that is committed.
+    await barrier.commit();
+    const free = await FreeMap.read(dirFd, filesystem.blockSize, filesystem.geometry);
+    this.#terrain = { terrain: new Terrain(blocksCount, free, owners), longestRun: free.longestRun };
+    this.#looked = { at: performance.now(), took: performance.now() - now };
+  }
+
+  /** Finds out whose blocks are whose, once. @returns why it cannot */
+  async #surveyed(): Promise<Survey | string> {
+    return (this.#survey ??= await this.#readTables());
+  }
+
+  async #readTables(): Promise<Survey | string> {
+    const { dirFd, filesystem, pageSize } = this.#context;
+    if (filesystem.blockSize !== pageSize) return 'room is made only where blocks are as large as pages';
+    let device: Ext4Device | undefined;
+    try {
+      await closeFd(await openByHandle(dirFd, ROOT_INODE, 0, O.RDONLY | O.DIRECTORY));
+      const opened = await Ext4Device.open(filesystem.device, filesystem.id);
+      if (opened instanceof Invalid) return `room cannot be made: ${filesystem.device}: ${opened.reason}`;
+      device = opened;
+      const owners = new OwnerMap();
+      let to: number = device.superblock.blocksCount;
+      const extents = (inode: number, logical: number, physical: number, length: number) => {
+        owners.set({ inode, logical, physical, length });
+        if (owners.count > MOST_EXTENTS) owners.confine((to = Math.ceil(to / 2)));
+      };
+      for await (const batch of scanInodeTables(device, { extents })) void batch;
+      const searchDepth = await SearchDepth.of(filesystem, dirFd);
+      return { owners, blocksCount: device.superblock.blocksCount, searchDepth };
+    } catch (error) {
+      if (!isSystemFailure(error)) throw error;
+      return `room cannot be made: whose blocks are whose takes root and a readable device (${error.message})`;
+    } finally {
+      await device?.close();
+    }
+  }
+}
+
+/** A window is needed for one range, or for several short ones. In blocks. */
+interface Need {
+  readonly total: number;
+  readonly longest: number;
+}
+
+/** What plans need, the longest first; short ranges together up to so many blocks. */
+function* needsOf(jobs: readonly Job[], pooled: number): Iterable<Need> {
+  const ranges = jobs.flatMap(({ plan }) => plan.ranges.map((range) => range.blocks));
+  ranges.sort((a, b) => b - a);
+  for (let first = 0; first < ranges.length;) {
+    const longest = ranges[first];
+    let total = 0;
+    for (; first < ranges.length && (total === 0 || total + ranges[first] <= pooled); first++) {
+      total += ranges[first];
+    }
+    yield { total, longest };
+  }
+}

@@ -1,0 +1,131 @@
+import { fsmap } from '../kernel/fsmap.ts';
+import { blocks, type Blocks, type Bytes } from '../layout/units.ts';
+
+/** How a filesystem is divided into block groups. */
+export interface Geometry {
+  /** The first block of group 0: 1 with 1 KiB blocks, where block 0 is the boot block's, else 0. */
+  readonly firstDataBlock: number;
+  readonly blocksPerGroup: number;
+}
+
+/** A stretch of free blocks. */
+export interface FreeRun {
+  readonly start: Blocks;
+  readonly length: Blocks;
+}
+
+/** What mke2fs makes unless `-g` says otherwise: a group has as many blocks as one bitmap block has bits. */
+export const usualGeometry = (blockSize: Bytes): Geometry => ({
+  firstDataBlock: blockSize === 1024 ? 1 : 0,
+  blocksPerGroup: blockSize * 8,
+});
+
+/**
+ * The free runs of a filesystem at one moment, in the order of the device, as columns of numbers. A run may go on from
+ * one block group to the next; one allocation cannot, so what it could get is the part of a run in one group, a *piece*.
+ */
+export class FreeMap {
+  readonly count: number;
+  readonly start: Float64Array;
+  readonly length: Float64Array;
+  readonly geometry: Geometry;
+  #byLength: FreeRun[] | undefined;
+
+  /**
+   * What GETFSMAP calls free: what is preallocated, or freed and not committed yet, is not. Takes no privilege.
+   *
+   * @param fd any open file or directory of the filesystem
+   * @throws SystemError as fsmap
+   */
+  static async read(fd: number, blockSize: Bytes, geometry = usualGeometry(blockSize)): Promise<FreeMap> {
+    const records = await fsmap(fd, blockSize);
+    return FreeMap.of(
+      records.filter(({ use }) => use === 'free'),
+      geometry,
+    );
+  }
+
+  /** @param runs in the order of the device; those that lie end to end become one */
+  static of(
+    runs: Iterable<{ readonly start: number; readonly length: number }>,
+    geometry: Geometry,
+  ): FreeMap {
+    const all = [...runs];
+    const [start, length] = [new Float64Array(all.length), new Float64Array(all.length)];
+    let count = 0;
+    for (const run of all) {
+      if (count > 0 && start[count - 1] + length[count - 1] === run.start) {
+        length[count - 1] += run.length;
+      } else {
+        start[count] = run.start;
+        length[count++] = run.length;
+      }
+    }
+    return new FreeMap(start.slice(0, count), length.slice(0, count), geometry);
+  }
+
+  private constructor(start: Float64Array, length: Float64Array, geometry: Geometry) {
+    this.count = start.length;
+    this.start = start;
+    this.length = length;
+    this.geometry = geometry;
+  }
+
+  get freeBlocks(): Blocks {
+    return blocks(this.length.reduce((sum, length) => sum + length, 0));
+  }
+
+  /** Blocks of the longest run, whatever groups it goes through. */
+  get longestRun(): Blocks {
+    return blocks(this.length.reduce((longest, length) => Math.max(longest, length), 0));
+  }
+
+  /** Blocks of the longest piece: what one allocation can get. */
+  get longestPiece(): Blocks {
+    return this.#pieces().at(-1)?.length ?? blocks(0);
+  }
+
+  /** The runs of at least so many blocks, in the order of the device. */
+  *runs(least = blocks(1)): Iterable<FreeRun> {
+    for (let i = 0; i < this.count; i++) {
+      if (this.length[i] >= least) yield { start: blocks(this.start[i]), length: blocks(this.length[i]) };
+    }
+  }
+
+  /** The map as it would be if these were free as well. */
+  with(others: readonly FreeRun[]): FreeMap {
+    const all = [...this.runs(), ...others].sort((a, b) => a.start - b.start);
+    return FreeMap.of(all, this.geometry);
+  }
+
+  /** The shortest piece of at least so many blocks. */
+  bestFit(count: Blocks): FreeRun | undefined {
+    const pieces = this.#pieces();
+    let [low, high] = [0, pieces.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (pieces[middle].length < count) low = middle + 1;
+      else high = middle;
+    }
+    return pieces.at(low);
+  }
+
+  /** The pieces, shortest first. */
+  #pieces(): readonly FreeRun[] {
+    return (this.#byLength ??= [...piecesOf(this.runs(), this.geometry)].sort((a, b) => a.length - b.length));
+  }
+}
+
+/** Cuts runs at the borders of block groups. */
+export function* piecesOf(runs: Iterable<FreeRun>, geometry: Geometry): Iterable<FreeRun> {
+  const { firstDataBlock, blocksPerGroup } = geometry;
+  for (const run of runs) {
+    const end = run.start + run.length;
+    for (let at = run.start as number; at < end;) {
+      const group = Math.floor((at - firstDataBlock) / blocksPerGroup);
+      const stop = Math.min(end, firstDataBlock + (group + 1) * blocksPerGroup);
+      yield { start: blocks(at), length: blocks(stop - at) };
+      at = stop;
+    }
+  }
+}

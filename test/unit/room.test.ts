@@ -1,0 +1,164 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { blocks } from '../../lib/layout/units.ts';
+import { OwnerMap, type OwnedExtent } from '../../lib/place/owners.ts';
+import { Tokens, TOKENS } from '../../lib/place/tokens.ts';
+import { Terrain, type FreeRuns } from '../../lib/place/window.ts';
+
+const extent = (inode: number, logical: number, physical: number, length: number): OwnedExtent => ({
+  inode,
+  logical,
+  physical,
+  length,
+});
+
+describe('OwnerMap', () => {
+  test('answers the extents that touch a stretch, in the order of the device, each once', () => {
+    const owners = new OwnerMap();
+    const [long, short] = [extent(12, 0, 1000, 5000), extent(13, 7, 900, 10)];
+    owners.set(long);
+    owners.set(short);
+    expect(owners.within(0, 900)).toEqual([]);
+    expect(owners.within(909, 1001)).toEqual([short, long]);
+    expect(owners.within(5999, 9000)).toEqual([long]);
+    expect(owners.within(6000, 9000)).toEqual([]);
+    expect(owners.count).toBe(2);
+  });
+
+  test('what is said last of a block holds, and what lies on either side stays', () => {
+    const owners = new OwnerMap();
+    owners.set(extent(12, 100, 1000, 50));
+    owners.set(extent(13, 0, 1010, 5));
+    owners.clear(1040, 100);
+    expect(owners.within(0, 5000)).toEqual([
+      extent(12, 100, 1000, 10),
+      extent(13, 0, 1010, 5),
+      extent(12, 115, 1015, 25),
+    ]);
+  });
+
+  test('a block has one owner, whatever is said in which order', () => {
+    const change = fc.record({
+      inode: fc.integer({ min: 0, max: 5 }),
+      physical: fc.integer({ min: 0, max: 6000 }),
+      length: fc.integer({ min: 1, max: 3000 }),
+    });
+    fc.assert(
+      fc.property(fc.array(change, { maxLength: 20 }), (changes) => {
+        const owners = new OwnerMap();
+        const model = new Map<number, string>();
+        for (const { inode, physical, length } of changes) {
+          // Inode 0 stands for nobody.
+          if (inode === 0) owners.clear(physical, length);
+          else owners.set(extent(inode, physical * 2, physical, length));
+          for (let i = 0; i < length; i++) {
+            if (inode === 0) model.delete(physical + i);
+            else model.set(physical + i, `${inode}:${physical * 2 + i}`);
+          }
+        }
+        const found = new Map<number, string>();
+        for (const { inode, logical, physical, length } of owners.within(0, 10_000)) {
+          for (let i = 0; i < length; i++) found.set(physical + i, `${inode}:${logical + i}`);
+        }
+        expect(found).toEqual(new Map([...model].sort(([a], [b]) => a - b)));
+        expect([...owners]).toHaveLength(owners.count);
+      }),
+    );
+  });
+
+  test('what lies behind a border is forgotten, now and later', () => {
+    const owners = new OwnerMap();
+    owners.set(extent(12, 0, 0, 10));
+    owners.set(extent(13, 0, 95, 10));
+    owners.confine(100);
+    owners.set(extent(14, 0, 200, 10));
+    expect([...owners]).toEqual([extent(12, 0, 0, 10)]);
+  });
+});
+
+const freeRuns = (...runs: [start: number, length: number][]): FreeRuns => ({
+  count: runs.length,
+  start: runs.map(([start]) => start),
+  length: runs.map(([, length]) => length),
+});
+
+function ownersOf(...extents: OwnedExtent[]): OwnerMap {
+  const owners = new OwnerMap();
+  for (const each of extents) owners.set(each);
+  return owners;
+}
+
+const nobody = new Set<number>();
+
+describe('the cheapest window', () => {
+  // 0–99 somebody's that cannot move, then files and free blocks in turn, then a long free run.
+  const owners = ownersOf(extent(12, 0, 100, 30), extent(13, 0, 160, 10), extent(14, 0, 190, 30));
+  const free = freeRuns([130, 30], [170, 20], [220, 380]);
+  const terrain = new Terrain(600, free, owners);
+
+  test('is where the fewest blocks have to go, and nothing in it is cut in two', () => {
+    expect(terrain.cheapest({ length: 80, mostCost: 80, immovable: nobody })?.cost).toBe(0);
+    const full = new Terrain(250, freeRuns([130, 30], [170, 20], [220, 30]), owners);
+    const window = full.cheapest({ length: 60, mostCost: 60, immovable: nobody });
+    expect(window).toMatchObject({ start: 130, length: 60, cost: 10, extents: [{ inode: 13 }] });
+  });
+
+  test('counts whole extents, also where they reach beyond it', () => {
+    const full = new Terrain(250, freeRuns([130, 30], [170, 20], [220, 30]), owners);
+    expect(full.cheapest({ length: 64, mostCost: 64, immovable: nobody })?.cost).toBe(30);
+    expect(full.cheapest({ length: 64, mostCost: 29, immovable: nobody })).toBeUndefined();
+  });
+
+  test('holds nothing that cannot move', () => {
+    const full = new Terrain(250, freeRuns([130, 30], [170, 20], [220, 30]), owners);
+    expect(full.cheapest({ length: 60, mostCost: 90, immovable: new Set([13]) })?.start).not.toBe(130);
+    expect(full.cheapest({ length: 151, mostCost: 1000, immovable: nobody })).toBeUndefined();
+    // Blocks of which nothing is known.
+    expect(
+      new Terrain(250, freeRuns([130, 29]), owners).cheapest({ length: 60, mostCost: 90, immovable: nobody }),
+    ).toBeUndefined();
+  });
+
+  test('holds nothing that finds no place elsewhere in one piece', () => {
+    const long = ownersOf(extent(12, 0, 0, 100), extent(13, 0, 100, 40));
+    const demands = { length: 128, mostCost: 1000, immovable: nobody };
+    expect(
+      new Terrain(300, freeRuns([140, 99], [250, 50]), long).cheapest({ ...demands, length: 230 }),
+    ).toBeUndefined();
+    expect(new Terrain(300, freeRuns([140, 160]), long).cheapest(demands)).toBeDefined();
+    // One run of that length is not enough for two such extents.
+    const two = ownersOf(extent(12, 0, 0, 100), extent(13, 0, 100, 100));
+    const short = freeRuns(
+      [200, 110],
+      ...Array.from({ length: 40 }, (_, i): [number, number] => [400 + 4 * i, 2]),
+    );
+    expect(
+      new Terrain(600, short, two).cheapest({ length: 192, mostCost: 1000, immovable: nobody })?.extents ??
+        [],
+    ).not.toHaveLength(2);
+  });
+});
+
+describe('Tokens', () => {
+  const piece = (donorFd: number, start: number, physical: number, length: number) => ({
+    donorFd,
+    start: blocks(start),
+    physical: blocks(physical),
+    length: blocks(length),
+  });
+
+  test('pieces of several files that lie end to end are one run', () => {
+    const tokens = new Tokens([piece(8, 100, 1010, 5), piece(7, 0, 1000, 10), piece(7, 40, 1020, 1)]);
+    expect(tokens.runs).toEqual([piece(TOKENS, 1000, 1000, 15), piece(TOKENS, 1020, 1020, 1)]);
+  });
+
+  test('what is assigned to a run is exchanged with its pieces', () => {
+    const tokens = new Tokens([piece(7, 0, 1000, 10), piece(8, 100, 1010, 5), piece(9, 3, 1015, 8)]);
+    const assigned = { ...piece(TOKENS, 1008, 1008, 10), logical: blocks(50), donor: blocks(1008) };
+    expect(tokens.segments(assigned)).toEqual([
+      { donorFd: 7, donor: 8, logical: 50, physical: 1008, length: 2 },
+      { donorFd: 8, donor: 100, logical: 52, physical: 1010, length: 5 },
+      { donorFd: 9, donor: 3, logical: 57, physical: 1015, length: 3 },
+    ]);
+  });
+});
