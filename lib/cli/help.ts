@@ -8,17 +8,17 @@ export function helpText(): string {
   const commands = Object.entries(COMMANDS).map(([name, { help }]) => entry(name, help));
   const specs: [string, OptionSpec][] = Object.entries(OPTIONS);
   const options = specs
-    .filter(([, spec]) => !isForDefragOnly(spec))
+    .filter(([, spec]) => !isForMoving(spec))
     .map(([name, spec]) => entry(optionHeading(name, spec), spec.help + notes(spec)));
-  const defragOptions = specs
-    .filter(([, spec]) => isForDefragOnly(spec))
-    .map(([name, spec]) => entry(optionHeading(name, spec), spec.help));
+  const movingOptions = specs
+    .filter(([, spec]) => isForMoving(spec))
+    .map(([name, spec]) => entry(optionHeading(name, spec), spec.help + movingNotes(spec)));
   return [
     'Usage: ext4-defrag [COMMAND] [OPTION]... TARGET...',
     '',
     'Defragments ext4 while it is in use. A TARGET is a file, a directory, a mount',
     'point or the block device of a mounted ext4; one named like a command is given',
-    'as ./NAME.',
+    'as ./NAME. The FILE of apply is one that plan -o or --keep-undo has written.',
     '',
     'Commands:',
     ...commands,
@@ -26,8 +26,8 @@ export function helpText(): string {
     'Options:',
     ...options,
     '',
-    'Options of defrag only:',
-    ...defragOptions,
+    'Options of defrag and apply:',
+    ...movingOptions,
     '',
     'SIZE is in bytes, or has a suffix K, M, G or T (powers of 1024). TIME is in',
     'seconds, or has units d, h, m and s: 90, 30m, 1h30m. MS is in milliseconds, or',
@@ -49,7 +49,12 @@ function optionHeading(name: string, { short, value }: OptionSpec): string {
   return `${short ? `-${short}, ` : '    '}--${name}${value ? ` ${value}` : ''}`;
 }
 
-const isForDefragOnly = ({ commands }: OptionSpec): boolean => commands?.join() === 'defrag';
+/** Whether only commands that move files have an option. */
+const isForMoving = ({ commands = [] }: OptionSpec): boolean =>
+  commands.includes('defrag') && commands.every((command) => command === 'defrag' || command === 'apply');
+
+const movingNotes = ({ commands = [] }: OptionSpec): string =>
+  commands.includes('apply') ? '' : ' (defrag only)';
 
 function notes({ commands, repeatable }: OptionSpec): string {
   const all = [...(repeatable ? ['repeatable'] : []), ...(commands ? whose(commands) : [])];

@@ -42,7 +42,7 @@ async function execute(line: CommandLine): Promise<number> {
     process.stdout.write(`ext4-defrag ${version()}\n`);
     return EXIT.OK;
   }
-  if (line.command === 'defrag') noteBeginning();
+  if (line.command === 'defrag' || line.command === 'apply') noteBeginning();
   const { loadAddon } = await import('./addon.ts');
   if (!loadAddon()) return EXIT.UNSUPPORTED;
   const { command } = line;

@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util';
 import type { DefragmentOptions } from '../move/defragment.ts';
+import type { PlanTargetsOptions } from '../plan/planTargets.ts';
 import type { Priority } from '../move/pace/priority.ts';
 import { DEFAULT_TOP } from '../report/worst.ts';
 import { parseDeviceProfile } from './deviceProfile.ts';
@@ -8,10 +9,12 @@ import { parseCount, parseRate, parseSize, parseSizeAboveZero } from './size.ts'
 import { parseDuration, parseLatency } from './time.ts';
 import { UsageError } from './usageError.ts';
 
-export type Command = 'defrag' | 'check' | 'plan' | 'space' | 'demo';
+export type Command = 'defrag' | 'check' | 'plan' | 'apply' | 'space' | 'demo';
 
 export interface CommandSpec {
   readonly help: string;
+  /** A plan file stands before them. */
+  readonly takesFile?: true;
   readonly takesTargets: boolean;
 }
 
@@ -20,6 +23,7 @@ export const COMMANDS: Readonly<Record<Command, CommandSpec>> = {
   defrag: { help: 'make fragmented files contiguous (the default)', takesTargets: true },
   check: { help: 'show how fragmented files are; write nothing', takesTargets: true },
   plan: { help: 'show what defrag would move; write nothing', takesTargets: true },
+  apply: { help: 'carry out the plan in FILE: apply FILE [TARGET]', takesFile: true, takesTargets: true },
   space: { help: 'show what free space there is, and in what pieces', takesTargets: true },
   demo: { help: 'defragment made-up files on a loopback image and prove it', takesTargets: false },
 };
@@ -37,7 +41,8 @@ export interface OptionSpec {
 const ENGINE: readonly Command[] = ['defrag', 'check', 'plan'];
 const PLANNING: readonly Command[] = ['defrag', 'plan'];
 const CHECKING: readonly Command[] = ['check'];
-const MOVING: readonly Command[] = ['defrag'];
+const MOVING: readonly Command[] = ['defrag', 'apply'];
+const DEFRAGMENTING: readonly Command[] = ['defrag'];
 
 const PRIORITIES: readonly Priority[] = ['normal', 'low', 'idle'];
 
@@ -50,10 +55,13 @@ export const OPTIONS = {
   check: { short: 'c', commands: ['check'], help: 'the same as the command check, as in e4defrag' },
   verbose: {
     short: 'v',
-    commands: ENGINE,
+    commands: [...ENGINE, 'apply'],
     help: 'name every file, also those left alone; of a whole filesystem those in fragments',
   },
-  json: { commands: [...ENGINE, 'space'], help: 'print events as JSON lines; the last is the summary' },
+  json: {
+    commands: [...ENGINE, 'apply', 'space'],
+    help: 'print events as JSON lines; the last is the summary',
+  },
   top: {
     value: 'N',
     commands: CHECKING,
@@ -77,6 +85,12 @@ export const OPTIONS = {
     value: 'PROFILE',
     commands: ENGINE,
     help: 'estimate read times by PROFILE; by default as for a typical disk or SSD',
+  },
+  output: {
+    short: 'o',
+    value: 'FILE',
+    commands: ['plan'],
+    help: 'write the plan into FILE, for apply',
   },
   priority: {
     value: 'LEVEL',
@@ -103,13 +117,21 @@ export const OPTIONS = {
   },
   state: {
     value: 'FILE',
-    commands: MOVING,
+    commands: DEFRAGMENTING,
     help: 'keep in FILE what the next run can use, instead of in its usual place',
   },
-  'no-state': { commands: MOVING, help: 'keep nothing for the next run, and use nothing of earlier ones' },
+  'no-state': {
+    commands: DEFRAGMENTING,
+    help: 'keep nothing for the next run, and use nothing of earlier ones',
+  },
   'ignore-history': {
-    commands: MOVING,
+    commands: DEFRAGMENTING,
     help: 'also move files that fragment again as soon as they are moved',
+  },
+  'keep-undo': {
+    value: 'FILE',
+    commands: MOVING,
+    help: 'record in FILE where what is moved lay before; apply puts it back',
   },
   wait: { commands: MOVING, help: 'wait while another run works on the filesystem, instead of failing' },
   measure: {
@@ -142,7 +164,7 @@ export interface Invocation {
   readonly json: boolean;
   /** How many of the worst files the report lists. */
   readonly top: number;
-  readonly engine: DefragmentOptions;
+  readonly engine: DefragmentOptions & Pick<PlanTargetsOptions, 'output'>;
 }
 
 export type CommandLine = Invocation | { readonly kind: 'help' } | { readonly kind: 'version' };
@@ -174,7 +196,12 @@ export function parseCommandLine(
     verbose: values.has('verbose'),
     json: values.has('json'),
     top: valueOf(values, 'top', parseCount) ?? DEFAULT_TOP,
-    engine: { ...engineOptions(values), ...(command === 'defrag' && movingOptions(values)) },
+    engine: {
+      ...engineOptions(values),
+      ...(command === 'plan' && { output: valueOf(values, 'output', parsePath) }),
+      ...(MOVING.includes(command) && movingOptions(values)),
+      ...(command === 'defrag' && memoryOptions(values)),
+    },
   };
 }
 
@@ -252,6 +279,11 @@ function checkOptions(command: Command, values: Values): void {
 }
 
 function checkTargets(command: Command, targets: readonly Word[]): void {
+  if (COMMANDS[command].takesFile) {
+    if (targets.length === 0) throw new UsageError(`the command ${command} needs a plan file`);
+    if (targets.length > 2) throw new UsageError(`the command ${command} takes a plan file and one target`);
+    return;
+  }
   if (!COMMANDS[command].takesTargets) {
     if (targets.length > 0) throw new UsageError(`the command ${command} takes no target`);
   } else if (targets.length === 0) {
@@ -289,9 +321,17 @@ function engineOptions(values: Values): DefragmentOptions {
   };
 }
 
-/** What only `defrag` has. */
-function movingOptions(values: Values): DefragmentOptions {
+/** What `defrag` alone has. */
+function memoryOptions(values: Values): DefragmentOptions {
   const state = valueOf(values, 'state', parsePath);
+  return {
+    state: values.has('no-state') ? undefined : (state ?? true),
+    ignoreHistory: values.has('ignore-history'),
+  };
+}
+
+/** What the commands have that move files. */
+function movingOptions(values: Values): DefragmentOptions {
   return {
     priority: valueOf(values, 'priority', parsePriority) ?? DEFAULT_PRIORITY,
     maxRate: valueOf(values, 'max-rate', parseRate),
@@ -300,8 +340,7 @@ function movingOptions(values: Values): DefragmentOptions {
     timeLimit: valueOf(values, 'time-limit', parseDuration),
     maxBytes: valueOf(values, 'max-bytes', parseSizeAboveZero),
     maxWrittenPercent: valueOf(values, 'max-written-percent', parsePercent),
-    state: values.has('no-state') ? undefined : (state ?? true),
-    ignoreHistory: values.has('ignore-history'),
+    keepUndo: valueOf(values, 'keep-undo', parsePath),
     wait: values.has('wait'),
     measure: values.has('measure'),
     exclusive: values.has('exclusive'),

@@ -1,9 +1,12 @@
 import { check } from '../scan/check.ts';
 import { space } from '../scan/space.ts';
-import { defragment } from '../move/defragment.ts';
+import { apply } from '../move/apply.ts';
+import { defragment, type DefragmentOptions } from '../move/defragment.ts';
+import { PlanFileError } from '../plan/planFile.ts';
 import { plan } from '../plan/planTargets.ts';
-import type { Event } from '../report/events.ts';
+import { named, type Event } from '../report/events.ts';
 import { JsonReporter } from '../report/json.ts';
+import { printable, printableText } from '../report/names.ts';
 import type { Line } from '../report/reporter.ts';
 import { textReporter } from '../report/text.ts';
 import { Console } from './console.ts';
@@ -14,7 +17,11 @@ import { Output } from './output.ts';
 import { onStatusSignal, StopSignals } from './signals.ts';
 import { styleFor } from './terminal.ts';
 
-const ENGINE = { defrag: defragment, check, plan, space };
+/** A plan file, and perhaps the filesystem that is meant. */
+const applyFile = ([file, target]: readonly (string | Buffer)[], options: DefragmentOptions) =>
+  apply(file, { ...options, target });
+
+const ENGINE = { defrag: defragment, check, plan, apply: applyFile, space };
 
 /** The commands that are one run of the engine. */
 export type EngineCommand = keyof typeof ENGINE;
@@ -26,6 +33,11 @@ export async function run(invocation: Invocation & { readonly command: EngineCom
   const stopTelling = onStatusSignal(() => void console.tellStatus());
   try {
     return await finish(await runEngine(invocation, console), console);
+  } catch (error) {
+    if (!(error instanceof PlanFileError)) throw error;
+    const name = Buffer.from(invocation.targets[0]);
+    await console.warn(`${printable(named(name))}: ${printableText(error.message)}`);
+    return EXIT.USAGE;
   } finally {
     stopTelling();
   }
@@ -36,7 +48,9 @@ async function runEngine(
   console: Console,
 ): Promise<ExitCode> {
   using stop = new StopSignals(() => {
-    void console.warn(command === 'defrag' ? 'stopping: finishing the chunk in hand' : 'stopping');
+    void console.warn(
+      command === 'defrag' || command === 'apply' ? 'stopping: finishing the chunk in hand' : 'stopping',
+    );
   });
   const reporter = json
     ? new JsonReporter({ verbose })

@@ -83,10 +83,7 @@ export async function* evacuate(
     const lengths = window.extents.map((extent) => extent.length);
     const allocate = () => refuge.allocate(lengths, window.packing.bins);
     const places = await (searchDepth?.raisedDuring(allocate) ?? allocate());
-    if (typeof places === 'number') {
-      const { inode } = window.extents[places];
-      return { inode, why: 'what is in it finds no place elsewhere' };
-    }
+    if (typeof places === 'number') return { why: 'what is in it finds no place elsewhere' };
     const placeOf = new Map(window.extents.map(({ physical }, i) => [physical, places[i]]));
     const inodes = [...new Set(window.extents.map(({ inode }) => inode))];
     for (let from = 0; from < inodes.length; from += GROUP) {
@@ -380,16 +377,5 @@ async function plug(
   }
   const blocksPerPage = Math.max(1, pageSize / blockSize);
   const { files, why } = await placeExactly(dirFd, sites, { blockSize, blocksPerPage, geometry });
-  if (process.env.DBG && why.size)
-    console.error(
-      'plug',
-      free.count,
-      'sites',
-      sites.length,
-      [...why].map(([s, w]) => s.start + '+' + s.length + ' ' + ('before' in s) + ' ' + w),
-      [...free.runs()]
-        .filter((r) => !sites.some((s) => s.start === r.start))
-        .map((r) => r.start + '+' + r.length),
-    );
   return files;
 }

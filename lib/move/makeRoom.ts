@@ -38,12 +38,10 @@ const LOOK_SHARE = 0.05;
 const POOLED = 8 * MiB;
 /** Needs in a row for which no window can be cleared before it is given up. */
 const MOST_FAILED = 4;
-/** How much longer a free run is made at once. */
-const GROWTH = 4;
 /** What is to become a longer free run has that much in it at least, or it is one already but for its end. */
 const WORTH_GROWING = 0.15;
-/** Free runs that are made for what has to go out of a window. */
-const MOST_GROWN = 16;
+/** A file is moved when that wins this share of what its plan would; it waits otherwise. */
+const WORTH_MOVING = 0.5;
 
 const ROOT_INODE = 2;
 
@@ -156,9 +154,10 @@ export class RoomMaker {
     for (const job of needy.toSorted((a, b) => b.plan.blocks - a.plan.blocks)) {
       pool.begin();
       const assigned = assign(job.plan, pool, 1);
+      const { fragmentsBefore, fragmentsAfter: planned } = job.plan;
       const after = fragmentsAfter(job.plan.extents, assigned);
-      if (after > job.plan.fragmentsAfter) job.why = why;
-      if (after >= job.plan.fragmentsBefore) {
+      if (after > planned) job.why = why;
+      if (fragmentsBefore - after < (fragmentsBefore - planned) * WORTH_MOVING) {
         pool.giveUp();
         homeless.push(job);
         continue;
@@ -227,7 +226,7 @@ export class RoomMaker {
     const survey = this.#survey as Survey;
     const hopeless: Window[] = [];
     let length = Math.min(most, LARGEST_WINDOW / filesystem.blockSize);
-    let grown = 0;
+    let short = Infinity;
     let why = '';
     while (hopeless.length < TRIES && !context.budget.signal.aborted) {
       await this.#look(survey);
@@ -240,26 +239,21 @@ export class RoomMaker {
         break;
       }
       const mostCost = Math.ceil(length * MOST_COST);
-      const window = terrain.cheapest({ length, mostCost, immovable: this.#immovable, apart: hopeless });
+      const demands = { length, mostCost, immovable: this.#immovable, apart: hopeless };
+      const window = terrain.cheapest({ ...demands, snug: true }) ?? terrain.cheapest(demands);
       if (window === undefined || shortageOf(window) > 0) {
-        if (process.env.DBG)
-          console.error(
-            'no window',
-            length,
-            least,
-            most,
-            window && shortageOf(window),
-            window?.packing.unplaced.map((i) => window.extents[i].length).slice(0, 5),
-            longestRun,
-          );
-        // What is in the way is longer than free runs are: longer ones can be made first.
-        if (grown++ < MOST_GROWN && (yield* this.#grow(window, around, context))) continue;
+        // What is in the way is longer than free runs are: longer ones can be made first, as long as that helps.
+        const shortage = window === undefined ? Infinity : shortageOf(window);
+        if (window !== undefined && shortage < short && (yield* this.#grow(window, around, context))) {
+          short = shortage;
+          continue;
+        }
         if (length === least) {
           why += 'no window can be cleared for it';
           break;
         }
-        length = Math.max(least, length >> 1);
-        grown = 0;
+        length = Math.max(least, Math.ceil(length / 2));
+        short = Infinity;
         continue;
       }
       const reason = `${why}${size(window.cost)} of other files go out of the way`;
@@ -273,27 +267,24 @@ export class RoomMaker {
   }
 
   /**
-   * Makes a free run that takes up what finds no place when a window is evacuated, or, where there is none to evacuate,
-   * one that is longer than all others.
+   * Makes a free run that takes up what finds no place when a window is evacuated.
    *
    * @returns whether there is one now
    */
   async *#grow(
-    window: Window | undefined,
+    window: Window,
     around: Surroundings,
     context: PlacingContext,
   ): AsyncGenerator<Outcome, boolean, void> {
-    const { terrain, longestRun } = this.#terrain!;
-    const unplaced = window?.packing.unplaced.map((i) => window.extents[i].length) ?? [longestRun + 1];
-    const longest = Math.max(...unplaced);
-    const most = window === undefined ? longest * GROWTH : shortageOf(window);
-    for (let length = Math.max(longest, most); ; length = Math.max(longest, length >> 1)) {
+    const { terrain } = this.#terrain!;
+    const longest = Math.max(...window.packing.unplaced.map((i) => window.extents[i].length));
+    for (let length = Math.max(longest, shortageOf(window)); ; length = Math.max(longest, length >> 1)) {
       const smaller = terrain.cheapest({
         length,
         mostCost: Math.ceil(length * MOST_COST),
         leastCost: Math.ceil(length * WORTH_GROWING),
         immovable: this.#immovable,
-        apart: window === undefined ? [] : [window],
+        apart: [window],
       });
       if (smaller !== undefined && shortageOf(smaller) === 0) {
         const result = yield* this.#evacuate(smaller, longest, around, context);
@@ -315,19 +306,6 @@ export class RoomMaker {
     const result = yield* evacuate(window, least, around, context);
     // What was free is not, and what was full is ours.
     this.#looked.at = 0;
-    if (process.env.DBG)
-      console.error(
-        'evac',
-        window.start,
-        window.length,
-        window.extents.length,
-        window.cost,
-        'tokens' in result
-          ? 'OK ' + result.tokens.runs.length + ' ' + Math.max(...result.tokens.runs.map((r) => r.length))
-          : result.why,
-        'tokens' in result ? '' : result.inode,
-        'tokens' in result ? '' : window.extents.find((e) => e.inode === result.inode),
-      );
     if (!('tokens' in result) && result.inode !== undefined) this.#immovable.add(result.inode);
     return result;
   }

@@ -70,10 +70,10 @@ export async function placeExactly(
   options: ExactOptions,
 ): Promise<ExactPlacement> {
   const files: number[] = [];
-  const round: Round = { dirFd, files, why: new Map(), notGivenBack: [], ...withGeometry(options) };
+  const round: Round = { dirFd, files, why: new Map(), notGivenBack: [], sites, ...withGeometry(options) };
   try {
     let left = sites.map((site): Wanted => ({ site, part: site }));
-    for (let i = 0; i < ROUNDS && left.length > 0; i++) left = await placeRound(left, round);
+    for (let i = 0; i < ROUNDS && left.length > 0; i++) left = await placeRound(left, i > 0, round);
     for (const { site } of left) round.why.set(site, 'the allocator gave its blocks away');
     const { got, elsewhere } = byStretch(await held(files, options.blockSize), sites);
     for (const [i, site] of sites.entries()) {
@@ -96,6 +96,7 @@ interface Round extends Required<Omit<ExactOptions, 'reserveShare'>> {
   readonly files: number[];
   readonly why: Map<Site, string>;
   readonly notGivenBack: Site[];
+  readonly sites: readonly Site[];
   readonly reserveShare: number | undefined;
 }
 
@@ -117,16 +118,22 @@ interface Slotted extends Wanted {
 }
 
 /** @returns what is to be tried again */
-async function placeRound(wanted: readonly Wanted[], round: Round): Promise<Wanted[]> {
+async function placeRound(wanted: readonly Wanted[], again: boolean, round: Round): Promise<Wanted[]> {
   const { dirFd, blockSize, why, reserveShare } = round;
   const room = { blocks: (await spendableBlocks(dirFd, reserveShare)) as number, extents: 0 };
   const filesOf: Slotted[][] = [];
-  for (const { site, part } of wanted) {
+  // The long ones first: where the stand-ins of others come they would be cut. So few of them, and of those that failed,
+  // come into a file that their stand-ins are from elsewhere.
+  const isShy = ({ length }: Site) => (again && wanted.length <= FEW) || length > windowBlocks(blockSize);
+  let shy = true;
+  for (const { site, part } of wanted.toSorted((a, b) => b.part.length - a.part.length)) {
     const extents = extentsOf(part.length);
-    if (extents > room.extents) {
+    const isFull = shy && standInsOf(filesOf.at(-1) ?? []).length + 2 > MOST_SHIFTED;
+    if (extents > room.extents || isFull || shy !== isShy(part)) {
       filesOf.push([]);
       room.extents = leafExtents(blockSize) - DUMMIES.length;
     }
+    shy = isShy(part);
     const file = filesOf[filesOf.length - 1];
     const slot = slotFor(part, file.at(-1)?.slot.end ?? FIRST_SLOT, round);
     if (typeof slot === 'string') why.set(site, slot);
@@ -137,10 +144,17 @@ async function placeRound(wanted: readonly Wanted[], round: Round): Promise<Want
       file.push({ site, part, slot });
     }
   }
-  const again: Wanted[] = [];
-  for (const slots of filesOf) if (slots.length > 0) again.push(...(await placeInFile(slots, round)));
-  return again;
+  const left: Wanted[] = [];
+  for (const slots of filesOf) {
+    if (slots.length > 0) left.push(...(await placeInFile(slots, round)));
+  }
+  return left;
 }
+
+/** Sites that may have a file for two or three of them. */
+const FEW = 32;
+
+const standInsOf = (slots: readonly Slotted[]): Blocks[] => slots.flatMap(({ slot }) => slot.standIns);
 
 const AT_RESERVE = 'free space is at its reserve';
 
@@ -151,10 +165,14 @@ async function placeInFile(slots: readonly Slotted[], round: Round): Promise<Wan
   const fd = await (extents > INODE_EXTENTS
     ? openWithLeaf(slots, round)
     : openForGrowth(dirFd, slots[slots.length - 1].slot.end, blockSize));
-  files.push(fd);
-  for (const { slot } of slots) {
-    for (const logical of slot.standIns) await allocateAt(fd, logical, 1, blockSize);
+  if (fd === undefined) {
+    // One site's extents fit into an inode, so that there is no leaf.
+    const again: Wanted[] = [];
+    for (const slot of slots) again.push(...(await placeInFile([slot], round)));
+    return again;
   }
+  files.push(fd);
+  await allocateStandIns(fd, standInsOf(slots), slots[slots.length - 1].slot.end, blockSize);
   const standIns = [...mergeExtents(await fiemap(fd, blockSize))];
   const again: Wanted[] = [];
   for (const { site, part, slot } of slots) {
@@ -168,25 +186,59 @@ async function placeInFile(slots: readonly Slotted[], round: Round): Promise<Wan
   return again;
 }
 
-/** A temporary file with so many blocks in its size, none of them allocated. */
-export async function openForGrowth(dirFd: number, size: number, blockSize: Bytes): Promise<number> {
-  const fd = await openDirectTemporary(dirFd);
-  try {
-    // Of a file shorter than two windows the allocator takes smaller ones.
-    await truncateFd(fd, Math.max(size * blockSize, 16 * MiB));
-    return fd;
-  } catch (error) {
-    await closeFd(fd);
-    throw error;
-  }
-}
-
 /** Extents that an inode holds itself, in i_block. */
 const INODE_EXTENTS = 4;
 /** So many that they do not fit into the inode, with holes between them. */
 const DUMMIES = [0, 2, 4, 6, 8];
 /** Logical block behind them. */
 export const FIRST_SLOT = 10;
+
+/** Logical blocks below which those of a file come near its inode: mb_stream_req of ext4's sysfs, which is 16. */
+const SMALL = 16;
+
+/** Stand-ins that fit there. */
+const MOST_SHIFTED = SMALL - FIRST_SLOT;
+
+/**
+ * Allocates single blocks. Those of a large file come where somebody else was last (fs/ext4/mballoc.c,
+ * EXT4_MB_STREAM_ALLOC), and that may be in the very sites that they are for. So a few are allocated while the file is
+ * small, and shifted to where they belong.
+ *
+ * @param size of the file when it is done, in blocks
+ */
+async function allocateStandIns(fd: number, standIns: readonly Blocks[], size: number, blockSize: Bytes) {
+  if (standIns.length > MOST_SHIFTED) {
+    for (const logical of standIns) await allocateAt(fd, logical, 1, blockSize);
+    return;
+  }
+  await truncateFd(fd, FIRST_SLOT * blockSize);
+  await allocateAt(fd, FIRST_SLOT, standIns.length, blockSize);
+  let at = FIRST_SLOT;
+  for (const logical of standIns.toSorted((a, b) => a - b)) {
+    if (logical > at) {
+      const range = [bytes(at * blockSize), bytes((logical - at) * blockSize)] as const;
+      await fallocate(fd, FALLOC.INSERT_RANGE, ...range);
+    }
+    at = logical + 1;
+  }
+  await setSize(fd, size, blockSize);
+}
+
+/** Of a file shorter than two windows the allocator takes smaller ones. */
+const setSize = (fd: number, size: number, blockSize: Bytes): Promise<void> =>
+  truncateFd(fd, Math.max(size * blockSize, 16 * MiB));
+
+/** A temporary file with so many blocks in its size, none of them allocated. */
+export async function openForGrowth(dirFd: number, size: number, blockSize: Bytes): Promise<number> {
+  const fd = await openDirectTemporary(dirFd);
+  try {
+    await setSize(fd, size, blockSize);
+    return fd;
+  } catch (error) {
+    await closeFd(fd);
+    throw error;
+  }
+}
 
 /** Extents that a block of an extent tree holds: struct ext4_extent is as long as the header and the checksum. */
 const leafExtents = (blockSize: Bytes): number => Math.floor(blockSize / 12) - 2;
@@ -203,18 +255,24 @@ export async function makeLeaf(fd: number, blockSize: Bytes): Promise<void> {
 }
 
 /** Files that are tried until one's leaf is in nobody's way. */
-const LEAF_TRIES = 8;
+const LEAF_TRIES = 4;
 /** Blocks that the first of them allocates at once, the next twice as many: so that the leaf comes into another group. */
 const LEAF_ROOM = 64;
 
-/** A temporary file with a leaf that is not in a site: what is there cannot be got while the file is open. */
+/**
+ * A temporary file with a leaf that is not in a site: what is there cannot be got while the file is open. For a single
+ * block the allocator likes small holes best, which the sites may be all of.
+ *
+ * @returns undefined when it always is, and the sites can have files of their own
+ */
 async function openWithLeaf(
   slots: readonly Slotted[],
-  { dirFd, blockSize, reserveShare }: Round,
-): Promise<number> {
-  const parts = slots.map(({ part }) => part).sort((a, b) => a.start - b.start);
+  { dirFd, blockSize, reserveShare, sites }: Round,
+): Promise<number | undefined> {
+  const separable = slots.length > 1 && slots.every(({ part }) => extentsOf(part.length) <= INODE_EXTENTS);
+  const inOrder = sites.toSorted((a, b) => a.start - b.start);
   const size = slots[slots.length - 1].slot.end;
-  const before = await freeWithin(parts, dirFd, blockSize);
+  const before = await freeWithin(inOrder, dirFd, blockSize);
   const files: number[] = [];
   try {
     for (let room = LEAF_ROOM; ; room *= 2) {
@@ -224,9 +282,10 @@ async function openWithLeaf(
       await makeLeaf(fd, blockSize);
       for (const logical of DUMMIES) await freeAt(fd, logical + 1, 1, blockSize);
       await freeAt(fd, FIRST_SLOT, room, blockSize);
-      const inTheWay = (await freeWithin(parts, dirFd, blockSize)) < before;
+      const inTheWay = (await freeWithin(inOrder, dirFd, blockSize)) < before;
       // The others keep their places taken until one has another.
-      if (!inTheWay || files.length === LEAF_TRIES) return files.pop()!;
+      if (!inTheWay) return files.pop();
+      if (files.length === LEAF_TRIES) return separable ? undefined : files.pop();
     }
   } finally {
     await Promise.all(files.map(closeFd));

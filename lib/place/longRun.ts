@@ -1,8 +1,8 @@
-import { fallocate } from '../kernel/allocate.ts';
+import { FALLOC, fallocate, openDirectTemporary } from '../kernel/allocate.ts';
 import { errorCode } from '../kernel/errors.ts';
 import { closeFd } from '../kernel/handle.ts';
 import { moveExtents } from '../kernel/moveExtent.ts';
-import { blocks, toBytes, type Blocks } from '../layout/units.ts';
+import { blocks, bytes, toBytes, type Blocks } from '../layout/units.ts';
 import { LONGEST_UNWRITTEN, type DonorStock } from './donors.ts';
 import {
   FIRST_SLOT,
@@ -10,7 +10,6 @@ import {
   growForward,
   liesAt,
   makeLeaf,
-  openForGrowth,
   placeExactly,
   windowBlocks,
 } from './exact.ts';
@@ -82,14 +81,15 @@ class Mirror {
     const window = windowBlocks(blockSize);
     const phase = (run.start - geometry.firstDataBlock) % window;
     const base = (Math.ceil(FIRST_SLOT / window) + 1) * window + phase;
-    const end = base + run.length;
-    const fd = await openForGrowth(dirFd, end + 1, blockSize);
+    const fd = await openDirectTemporary(dirFd);
     try {
       await makeLeaf(fd, blockSize);
-      const mirror = new Mirror(fd, run, stock, base);
-      // What is mapped behind the run cuts the last request off.
-      if (end % window !== 0) await mirror.allocate(run.start + run.length, 1);
-      return mirror;
+      // A block behind the run cuts the last request off. Of a small file blocks come near its inode, of a large one where
+      // somebody else was last, which may be in the run: so it is allocated first and shifted there.
+      const stop = toBytes(blocks(FIRST_SLOT), blockSize);
+      await fallocate(fd, 0, stop, blockSize);
+      await fallocate(fd, FALLOC.INSERT_RANGE, stop, bytes((base + run.length) * blockSize - stop));
+      return new Mirror(fd, run, stock, base);
     } catch (error) {
       await closeFd(fd);
       throw error;
@@ -141,18 +141,20 @@ class Mirror {
     await this.#addFront(between(this.#run.start, first), made, blocksPerPage);
   }
 
-  /** What lies before the first whole window goes into a file of its own first, where it begins with a window. */
+  /** Allocates what lies before the first whole window. */
   async #addFront(front: FreeRun, made: (fd: number) => void, blocksPerPage: number): Promise<void> {
     const { dirFd, blockSize, reserveShare } = this.#stock;
-    // The same again, wherever it is, to be exchanged with it.
     if (2 * front.length + MOST_BESIDES > (await this.#stock.spendable())) return;
+    // There is little else where the allocator was last, so this may be it.
+    await this.allocate(front.start, front.length);
+    if (await this.holds(front)) return;
+    // If not, in a file of its own, where it begins with a window, and then exchanged with what came instead.
     const neighbour = { fd: this.fd, logical: this.#logicalOf(front.start + front.length) };
     const options = { blockSize, blocksPerPage, ...(reserveShare === undefined ? {} : { reserveShare }) };
     const placed = await placeExactly(dirFd, [{ ...front, behind: neighbour }], options);
     placed.files.forEach(made);
     const [run, ...others] = placed.got[0];
     if (run?.length !== front.length || others.length > 0) return;
-    await this.allocate(front.start, front.length);
     await moveExtents(this.fd, run.donorFd, this.#logicalOf(front.start), run.start, front.length);
   }
 }

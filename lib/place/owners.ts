@@ -29,7 +29,20 @@ export class OwnerMap {
   set(extent: OwnedExtent): void {
     if (extent.physical + extent.length > this.#to) return;
     this.clear(extent.physical, extent.length);
-    this.#add(extent);
+    this.#add(this.#joined(extent));
+  }
+
+  /** An extent with what lies right before and behind it in its file and on the device: together they are one. */
+  #joined(extent: OwnedExtent): OwnedExtent {
+    let { logical, physical, length } = extent;
+    for (const known of this.within(Math.max(0, physical - 1), physical + length + 1)) {
+      const isSame = known.inode === extent.inode && known.physical - known.logical === physical - logical;
+      if (!isSame) continue;
+      this.#remove(known);
+      if (known.physical < physical) ({ logical, physical } = known);
+      length += known.length;
+    }
+    return { inode: extent.inode, logical, physical, length };
   }
 
   /** Notes that blocks are no file's. */

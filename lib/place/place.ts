@@ -66,8 +66,10 @@ export async function place(
     if (stock.longestRun >= least) proposal = propose(plans, stock, blocksPerPage);
   }
   if (allocated) proposal ??= propose(plans, stock, blocksPerPage);
-  // That there is no room for one large donor says nothing about the smaller ones.
-  for (let round = 0; round < ROUNDS_OF_OWN_DONORS && !isDone(); round++) {
+  // That there is no room for one large donor says nothing about the smaller ones. Where runs can be chosen, trying again
+  // only fills free space with pieces.
+  const rounds = deep === undefined ? ROUNDS_OF_OWN_DONORS : 1;
+  for (let round = 0; round < rounds && !isDone(); round++) {
     const broken = proposal?.broken ?? plans;
     if (round === 0) told('own-donors', inPieces(broken, proposal, stock));
     if (!(await addOwn(demandsOf(broken, blocksPerPage), stock))) break;

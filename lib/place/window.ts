@@ -28,6 +28,11 @@ export interface WindowDemands {
   readonly leastCost?: number;
   /** Files that cannot be moved. */
   readonly immovable: ReadonlySet<number>;
+  /**
+   * It shall lie beside something that cannot move, so that what can move is not parted more and more by what was placed
+   * in windows before.
+   */
+  readonly snug?: boolean;
   /** It shall not touch any of these. */
   readonly apart?: readonly Pick<Window, 'start' | 'length'>[];
 }
@@ -36,6 +41,10 @@ export interface WindowDemands {
 export const shortageOf = ({ extents, packing }: Pick<Window, 'extents' | 'packing'>): number =>
   packing.unplaced.reduce((sum, i) => sum + extents[i].length, 0);
 
+const cost = (window: Window): number => window.cost + shortageOf(window);
+
+/** Extents up to so many blocks are moved out of the way, also where a place has to be made for them first. */
+const LONG = 512;
 /** Blocks that are counted together at least, and how many such cells there are at most. */
 const CELL = 16;
 const MOST_CELLS = 2 ** 22;
@@ -67,9 +76,9 @@ export class Terrain {
     this.#cell = cell;
     this.#free = free;
     this.#owners = owners;
-    let longest = 0;
+    let longest = LONG;
     for (let i = 0; i < free.count; i++) longest = Math.max(longest, free.length[i]);
-    // Longer ones find no place in one piece.
+    // For longer ones no place is made.
     this.#longest = longest;
     const cells = Math.ceil(blocksCount / cell);
     const freeIn = new Uint32Array(cells);
@@ -89,13 +98,13 @@ export class Terrain {
   }
 
   /**
-   * The window that is cheapest to clear, or undefined where there is none of the length at that cost. Where what is in
-   * the cheapest ones finds no place elsewhere, one of these: its packing says what it is.
+   * The window that is cheapest to clear, or undefined where there is none of the length at that cost. Its packing says
+   * what of it finds no place elsewhere.
    */
   cheapest(demands: WindowDemands): Window | undefined {
     const found: Omit<Window, 'packing'>[] = [];
     for (const cell of this.#promising(demands)) {
-      for (const start of this.#beginnings(cell)) {
+      for (const start of this.#beginnings(cell, demands.length)) {
         const window = this.#look(start, demands);
         if (window !== undefined) found.push(window);
       }
@@ -113,15 +122,14 @@ export class Terrain {
           start + length,
         ),
       };
-      const shortage = shortageOf(packed);
-      if (shortage === 0) return packed;
-      if (best === undefined || shortage < shortageOf(best)) best = packed;
+      // To make a place for something costs about as much again.
+      if (best === undefined || cost(packed) < cost(best)) best = packed;
     }
     return best;
   }
 
   /** First cells of the windows that look cheapest, far enough apart to differ. */
-  #promising({ length, mostCost, leastCost = 0 }: WindowDemands): number[] {
+  #promising({ length, mostCost, leastCost = 0, snug = false }: WindowDemands): number[] {
     // It may begin anywhere within its first cell.
     const span = Math.ceil(length / this.#cell);
     const chosen: { cell: number; cost: number }[] = [];
@@ -129,6 +137,7 @@ export class Terrain {
     const last = Math.floor((this.#blocks - length) / this.#cell);
     for (let cell = 0; cell <= last; cell++) {
       if (this.#blockedBefore[cell + span] > this.#blockedBefore[cell]) continue;
+      if (snug && !this.#isBlocked(cell - 1) && !this.#isBlocked(cell + span)) continue;
       const cost = this.#movableBefore[cell + span] - this.#movableBefore[cell];
       if (cost > mostCost || cost < leastCost) continue;
       const full = chosen.length === CLOSER;
@@ -144,10 +153,19 @@ export class Terrain {
     return chosen.map(({ cell }) => cell);
   }
 
-  /** Where a window may begin in a cell: where nothing is cut in two. */
-  #beginnings(cell: number): Iterable<number> {
+  /** Whether a cell holds something that cannot move, or is none. */
+  #isBlocked(cell: number): boolean {
+    return (
+      cell < 0 ||
+      cell + 1 >= this.#blockedBefore.length ||
+      this.#blockedBefore[cell + 1] > this.#blockedBefore[cell]
+    );
+  }
+
+  /** Where a window may begin in a cell: where nothing is cut in two, or where it ends with a cell. */
+  #beginnings(cell: number, length: number): Iterable<number> {
     const [from, to] = [cell * this.#cell, (cell + 1) * this.#cell];
-    const starts = new Set([from]);
+    const starts = new Set([from, from + Math.ceil(length / this.#cell) * this.#cell - length]);
     for (const { physical, length } of this.#owners.within(from, to)) {
       if (physical > from) starts.add(physical);
       if (physical + length < to) starts.add(physical + length);

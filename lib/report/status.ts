@@ -41,7 +41,7 @@ export class Status {
     switch (event.type) {
       case 'target':
         this.#target = event;
-        this.#allFound = event.kind === 'file';
+        this.#allFound = event.kind === 'file' || event.method === 'plan';
         this.#moving = false;
         this.#scanning = undefined;
         this.#scanRate = new Rate();

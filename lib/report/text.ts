@@ -1,4 +1,5 @@
 import type { Reporter } from './reporter.ts';
+import { ApplyText } from './text/apply.ts';
 import { CheckText } from './text/check.ts';
 import type { TextOptions } from './text/common.ts';
 import { DefragText } from './text/defrag.ts';
@@ -7,7 +8,13 @@ import { SpaceText } from './text/space.ts';
 
 export type { TextOptions };
 
-const REPORTERS = { check: CheckText, plan: PlanText, space: SpaceText, defrag: DefragText };
+const REPORTERS = {
+  check: CheckText,
+  plan: PlanText,
+  space: SpaceText,
+  defrag: DefragText,
+  apply: ApplyText,
+};
 
 /** The report for people of one run of a command, which takes that command's events. */
 export function textReporter(command: keyof typeof REPORTERS, options: TextOptions): Reporter {

@@ -5,6 +5,7 @@ import { byFrequency, ENDED_BEFORE, FINE_AS_IT_IS } from '../leftAlone.ts';
 import { printable, printableText } from '../names.ts';
 import { err, out, type Line, type Reporter } from '../reporter.ts';
 import { CommonText, problemLines, reasonLines, type TextOptions } from './common.ts';
+import { applyLine } from './planFile.ts';
 import { GainedTable } from './gained.ts';
 
 /** What `defrag` did, for people. */
@@ -56,7 +57,9 @@ export class DefragText implements Reporter<DefragEvent> {
     // The one file's reason stands in its own line and in the headline.
     const list = kept > 1 || summary.files > 1 ? reasonLines('Left alone:', summary.skipped) : [];
     const gained = this.#gained.lines(summary, this.#common.options.style);
-    const ending = [...problemLines(summary), ...endLines(summary)];
+    const { undoFile } = summary;
+    const undo = undoFile === undefined ? [] : [applyLine('To put it back', undoFile)];
+    const ending = [...problemLines(summary), ...endLines(summary), ...undo];
     return [
       '',
       ...headline(summary),
@@ -84,7 +87,10 @@ function headline(summary: DefragSummary): string[] {
   ];
 }
 
-function traffic({ bytesMoved, bytesWritten }: DefragSummary): string {
+export function traffic({
+  bytesMoved,
+  bytesWritten,
+}: Pick<DefragSummary, 'bytesMoved' | 'bytesWritten'>): string {
   const moved = `${formatSize(bytesMoved)} moved`;
   // The kernel need not tell what was written.
   return bytesWritten > 0 ? `${moved}, ${formatSize(bytesWritten)} written` : moved;
@@ -107,7 +113,7 @@ const because = (reasons: readonly Reason[], otherwise: string): string =>
   `: ${reasons.length === 1 ? REASONS[reasons[0]] : otherwise}`;
 
 /** Why the run ended before everything was done, if it did, and what is left then. */
-function endLines({ interrupted, budget }: DefragSummary): string[] {
+export function endLines({ interrupted, budget }: Pick<DefragSummary, 'interrupted' | 'budget'>): string[] {
   if (interrupted) return ['Stopped by a signal; all that was moved is committed.'];
   if (budget === undefined) return [];
   const stopped = `Stopped at its ${budget.reached === 'time' ? 'time limit' : 'limit of bytes to move'}`;

@@ -2,9 +2,10 @@ import { REASONS } from '../../scan/reasons.ts';
 import type { PlanEvent, PlanningEvent, PlanSummary } from '../events.ts';
 import { counted, formatCount, formatSeconds, formatSize } from '../format.ts';
 import { byFrequency } from '../leftAlone.ts';
-import { printable, shellWord } from '../names.ts';
+import { printable } from '../names.ts';
 import { out, type Line, type Reporter } from '../reporter.ts';
 import { CommonText, problemLines, reasonLines, type TextOptions } from './common.ts';
+import { applyLine } from './planFile.ts';
 
 /** What `defrag` would do, for people. */
 export class PlanText implements Reporter<PlanningEvent> {
@@ -51,10 +52,10 @@ function summaryLines(summary: PlanSummary): string[] {
 }
 
 function planFileLines(path: string): string[] {
-  const name = { path };
-  const word = shellWord(name);
-  const how = word === undefined ? '' : ` To carry it out: ext4-defrag apply ${word}`;
-  return [`The plan is in ${printable(name)}; nothing else was written.${how}`];
+  return [
+    `The plan is in ${printable({ path })}; nothing else was written.`,
+    applyLine('To carry it out', path),
+  ];
 }
 
 function headline(summary: PlanSummary): string[] {
