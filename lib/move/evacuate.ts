@@ -206,7 +206,7 @@ async function* evacuateGroup(
     }
     await readAhead?.close();
     await leases.settled();
-    await Promise.allSettled(files.map(({ fd, borrowed }) => (borrowed ? undefined : leases.close(fd))));
+    await Promise.allSettled(files.filter(({ borrowed }) => !borrowed).map(({ fd }) => leases.close(fd)));
   }
 }
 
@@ -376,6 +376,6 @@ async function plug(
     }
   }
   const blocksPerPage = Math.max(1, pageSize / blockSize);
-  const { files, why } = await placeExactly(dirFd, sites, { blockSize, blocksPerPage, geometry });
+  const { files } = await placeExactly(dirFd, sites, { blockSize, blocksPerPage, geometry });
   return files;
 }

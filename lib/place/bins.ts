@@ -9,64 +9,91 @@ export interface Packing {
   readonly unplaced: readonly number[];
 }
 
-/**
- * Packs things into free runs, none of them cut: the longest first, each into the shortest room that holds it
- * (best-fit decreasing, which needs few bins more than the best packing: Johnson, 1973).
- *
- * @param lengths of the things, in blocks
- * @param from free runs that touch blocks `from` to `to` are not used
- */
-export function pack(lengths: readonly number[], free: FreeRuns, from: number, to: number): Packing {
-  const order = [...lengths.keys()].sort((a, b) => lengths[b] - lengths[a]);
-  const room = new Rooms(free, from, to);
-  const bins = new Map<number, number[]>();
-  const unplaced: number[] = [];
-  for (const thing of order) {
-    const run = room.take(lengths[thing]);
-    if (run === undefined) unplaced.push(thing);
-    else {
+/** Free runs that things are packed into, shortest first. */
+export class Shelves {
+  readonly #free: FreeRuns;
+  readonly #byLength: Uint32Array;
+  readonly #lengths: Float64Array;
+
+  constructor(free: FreeRuns) {
+    this.#free = free;
+    this.#byLength = Uint32Array.from({ length: free.count }, (_, i) => i).sort(
+      (a, b) => free.length[a] - free.length[b],
+    );
+    this.#lengths = Float64Array.from(this.#byLength, (i) => free.length[i]);
+  }
+
+  /**
+   * Packs things into the runs, none of them cut: the longest first, each into the shortest room that holds it
+   * (best-fit decreasing, which needs few bins more than the best packing: Johnson, 1973).
+   *
+   * @param lengths of the things, in blocks
+   * @param from runs that touch blocks `from` to `to` are not used
+   */
+  pack(lengths: readonly number[], from: number, to: number): Packing {
+    const { start, length } = this.#free;
+    const order = [...lengths.keys()].sort((a, b) => lengths[b] - lengths[a]);
+    const rest = new Rest();
+    const used = new Set<number>();
+    const bins = new Map<number, number[]>();
+    const unplaced: number[] = [];
+    for (const thing of order) {
+      const size = lengths[thing];
+      // The first whole run that will do, and what is left of one that was begun.
+      let at = firstAtLeast(this.#lengths, size);
+      while (at < this.#lengths.length && isTaken(this.#byLength[at])) at++;
+      const whole = at < this.#lengths.length ? this.#lengths[at] : Infinity;
+      let run: number;
+      let room: number;
+      const begun = rest.take(size, whole);
+      if (begun !== undefined) [run, room] = begun;
+      else if (whole < Infinity) {
+        [run, room] = [this.#byLength[at], whole];
+        used.add(run);
+      } else {
+        unplaced.push(thing);
+        continue;
+      }
+      rest.give(run, room - size);
       const bin = bins.get(run);
       if (bin === undefined) bins.set(run, [thing]);
       else bin.push(thing);
     }
+    return { bins: [...bins.values()], unplaced };
+
+    function isTaken(run: number): boolean {
+      return used.has(run) || (start[run] < to && start[run] + length[run] > from);
+    }
   }
-  return { bins: [...bins.values()], unplaced };
 }
 
-/** How much room is left in each run, shortest first; runs of the same room in no order. */
-class Rooms {
+/** Runs that are in use in part, by what is left of them. */
+class Rest {
   readonly #room: number[] = [];
   readonly #run: number[] = [];
 
-  constructor(free: FreeRuns, from: number, to: number) {
-    const runs = Array.from({ length: free.count }, (_, i) => i)
-      .filter((i) => free.start[i] >= to || free.start[i] + free.length[i] <= from)
-      .sort((a, b) => free.length[a] - free.length[b]);
-    this.#run = runs;
-    this.#room = runs.map((i) => free.length[i]);
+  /** Takes the one with the least room that is at least `least` and no more than `most`. @returns it and its room */
+  take(least: number, most: number): [run: number, room: number] | undefined {
+    const at = firstAtLeast(this.#room, least);
+    if (at === this.#room.length || this.#room[at] > most) return undefined;
+    return [this.#run.splice(at, 1)[0], this.#room.splice(at, 1)[0]];
   }
 
-  /** Takes so many blocks of the shortest room that has them. @returns the number of its run */
-  take(length: number): number | undefined {
-    const at = this.#firstAtLeast(length);
-    if (at === this.#room.length) return undefined;
-    const [room] = this.#room.splice(at, 1);
-    const [run] = this.#run.splice(at, 1);
-    if (room > length) {
-      const to = this.#firstAtLeast(room - length);
-      this.#room.splice(to, 0, room - length);
-      this.#run.splice(to, 0, run);
-    }
-    return run;
+  give(run: number, room: number): void {
+    if (room === 0) return;
+    const at = firstAtLeast(this.#room, room);
+    this.#room.splice(at, 0, room);
+    this.#run.splice(at, 0, run);
   }
+}
 
-  #firstAtLeast(length: number): number {
-    let [low, high] = [0, this.#room.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#room[middle] < length) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+/** The index of the first of sorted numbers that is at least so much. */
+function firstAtLeast(sorted: ArrayLike<number>, least: number): number {
+  let [low, high] = [0, sorted.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (sorted[middle] < least) low = middle + 1;
+    else high = middle;
   }
+  return low;
 }

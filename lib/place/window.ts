@@ -1,4 +1,4 @@
-import { pack, type Packing } from './bins.ts';
+import { Shelves, type Packing } from './bins.ts';
 import type { OwnedExtent, OwnerMap } from './owners.ts';
 
 /** Free runs in the order of the device, as columns of blocks. */
@@ -64,6 +64,7 @@ export class Terrain {
   readonly #blocks: number;
   readonly #cell: number;
   readonly #free: FreeRuns;
+  readonly #shelves: Shelves;
   readonly #owners: OwnerMap;
   readonly #longest: number;
   /** Of the cells before each: free and movable blocks, and cells that hold something else. */
@@ -75,6 +76,7 @@ export class Terrain {
     const cell = Math.max(CELL, 2 ** Math.ceil(Math.log2(blocksCount / MOST_CELLS)));
     this.#cell = cell;
     this.#free = free;
+    this.#shelves = new Shelves(free);
     this.#owners = owners;
     let longest = LONG;
     for (let i = 0; i < free.count; i++) longest = Math.max(longest, free.length[i]);
@@ -115,9 +117,8 @@ export class Terrain {
       const { start, length, extents } = window;
       const packed = {
         ...window,
-        packing: pack(
+        packing: this.#shelves.pack(
           extents.map((extent) => extent.length),
-          this.#free,
           start,
           start + length,
         ),
