@@ -128,6 +128,10 @@ export const OPTIONS = {
     commands: DEFRAGMENTING,
     help: 'also move files that fragment again as soon as they are moved',
   },
+  'no-make-room': {
+    commands: DEFRAGMENTING,
+    help: 'move no other file out of the way where free space is in pieces',
+  },
   'keep-undo': {
     value: 'FILE',
     commands: MOVING,
@@ -200,7 +204,7 @@ export function parseCommandLine(
       ...engineOptions(values),
       ...(command === 'plan' && { output: valueOf(values, 'output', parsePath) }),
       ...(MOVING.includes(command) && movingOptions(values)),
-      ...(command === 'defrag' && memoryOptions(values)),
+      ...(command === 'defrag' && defragOptions(values)),
     },
   };
 }
@@ -322,11 +326,12 @@ function engineOptions(values: Values): DefragmentOptions {
 }
 
 /** What `defrag` alone has. */
-function memoryOptions(values: Values): DefragmentOptions {
+function defragOptions(values: Values): DefragmentOptions {
   const state = valueOf(values, 'state', parsePath);
   return {
     state: values.has('no-state') ? undefined : (state ?? true),
     ignoreHistory: values.has('ignore-history'),
+    makeRoom: !values.has('no-make-room'),
   };
 }
 

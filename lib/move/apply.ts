@@ -1,10 +1,10 @@
 import { isSystemFailure } from '../kernel/errors.ts';
 import { AT_FDCWD, closeFd, filesystemUuid, O, openAt, openByHandle, statFd } from '../kernel/handle.ts';
-import { inspectHandles, inspectNames } from '../kernel/inspect.ts';
+import { inspectHandles, inspectNames, type Inspected } from '../kernel/inspect.ts';
 import { countFragments } from '../layout/fragments.ts';
 import { bytes } from '../layout/units.ts';
 import { OwnerMap } from '../place/owners.ts';
-import { isUnchanged } from '../plan/follow.ts';
+import { isUnchanged, relocationsOf } from '../plan/follow.ts';
 import { readPlanFile, totalsOf, type FilesystemPlan, type Plan, type PlanStep } from '../plan/planFile.ts';
 import type { ApplyEvent, ApplySummary, DefragSummary, MovingEvent, PlanSums } from '../report/events.ts';
 import { CONFINED } from '../scan/confined.ts';
@@ -128,12 +128,56 @@ async function* onFilesystem(
       );
     }
     run.account.bytesPlanned += totalsOf(steps).bytesToMove;
-    // What is put back was put there in order: the last one first, so that its blocks are free for those before.
-    const inOrder = kind === 'undo' ? steps.toReversed() : steps;
-    yield* run.at(whole, false, options, (context) => carryOut(run, whole, inOrder, kind, context));
+    yield* run.at(whole, false, options, async function* (context) {
+      const inOrder =
+        kind === 'undo'
+          ? await leavingFirst(whole, steps, context.budget.signal)
+          : steps.toSorted((a, b) => placesMissing(a) - placesMissing(b));
+      yield* carryOut(run, whole, inOrder, kind, context);
+    });
   } finally {
     if (whole !== target) await closeFd(whole.dirFd);
   }
+}
+
+/** 1 for a step that looks for places itself, and must not find those that the plan has for others. */
+const placesMissing = ({ ranges }: PlanStep): number =>
+  ranges.some(({ destination }) => destination === undefined) ? 1 : 0;
+
+/** Undo steps in an order in which each finds its places empty: the file that lies there goes first. */
+async function leavingFirst(
+  target: Target,
+  steps: readonly PlanStep[],
+  signal: AbortSignal,
+): Promise<PlanStep[]> {
+  const { blockSize } = target.filesystem;
+  const now = new OwnerMap();
+  const byInode = new Map<number, PlanStep>();
+  for await (const { step, found } of inspectSteps(target, steps, signal)) {
+    if (found.kind === 'error' || found.extents === undefined) continue;
+    byInode.set(step.inode, step);
+    for (const { logical, physical, length } of found.extents) {
+      now.set({ inode: step.inode, logical, physical, length });
+    }
+  }
+  const order = new Set<PlanStep>();
+  const seen = new Set<PlanStep>();
+  // What was moved last is most often in the way of nobody's return but its own.
+  for (const first of steps.toReversed()) {
+    const path = [first];
+    for (let step = path.at(-1); step !== undefined; step = path.at(-1)) {
+      const before = seen.has(step)
+        ? []
+        : relocationsOf(step, blockSize)
+            .flatMap(({ physical, length }) => now.within(physical, physical + length))
+            .flatMap(({ inode }) => byInode.get(inode) ?? [])
+            .filter((other) => !seen.has(other) && other !== step);
+      seen.add(step);
+      if (before.length === 0) order.add(path.pop()!);
+      else path.push(...before);
+    }
+  }
+  return [...order];
 }
 
 async function* carryOut(
@@ -149,9 +193,11 @@ async function* carryOut(
   /** Where the files lie that have been gathered. */
   let occupied = new OwnerMap();
   let met = 0;
-  for await (const item of lookUp(run.scanner, target, steps, signal)) {
+  for await (const inspected of inspectSteps(target, steps, signal)) {
     if (signal.aborted) break;
-    const step = steps[met++];
+    met++;
+    const { step } = inspected;
+    const item = await itemOf(run.scanner, target, inspected);
     run.tally.files++;
     const path = join(target.dirPath, step.path);
     if (item.kind === 'failed') {
@@ -202,37 +248,41 @@ async function* carryOut(
 const LOOK = 64;
 const ROOT_INODE = 2;
 
+interface InspectedStep {
+  readonly step: PlanStep;
+  readonly found: Inspected;
+  /** The file was opened by its number, whatever it is called. */
+  readonly byNumber: boolean;
+}
+
 /** The files of steps as they are now, in the order of the steps. Ends early when the signal is aborted. */
-async function* lookUp(
-  scanner: Scanner,
-  target: Target,
+async function* inspectSteps(
+  { dirFd, filesystem }: Target,
   steps: readonly PlanStep[],
   signal: AbortSignal,
-): AsyncGenerator<ScanItem, void, void> {
-  const { dirFd, filesystem } = target;
+): AsyncGenerator<InspectedStep, void, void> {
+  const { blockSize } = filesystem;
   const byNumber = await opensByNumber(dirFd);
   for (let from = 0; from < steps.length && !signal.aborted; from += LOOK) {
     const some = steps.slice(from, from + LOOK);
+    const inodes = Uint32Array.from(some, ({ inode }) => inode);
+    const generations = Uint32Array.from(some, ({ generation }) => generation);
+    const names = some.map(({ path }) => path);
     const found = byNumber
-      ? await inspectHandles(
-          dirFd,
-          Uint32Array.from(some, ({ inode }) => inode),
-          Uint32Array.from(some, ({ generation }) => generation),
-          filesystem.blockSize,
-        )
-      : await inspectNames(
-          dirFd,
-          some.map(({ path }) => path),
-          filesystem.blockSize,
-          CONFINED,
-        );
-    for (const [i, { inode, generation, path }] of some.entries()) {
-      yield byNumber
-        ? await scanner.byHandle(target, inode, generation, found[i])
-        : await scanner.byName(target, path, found[i]);
-    }
+      ? await inspectHandles(dirFd, inodes, generations, blockSize)
+      : await inspectNames(dirFd, names, blockSize, CONFINED);
+    for (const [i, step] of some.entries()) yield { step, found: found[i], byNumber };
   }
 }
+
+const itemOf = (
+  scanner: Scanner,
+  target: Target,
+  { step, found, byNumber }: InspectedStep,
+): Promise<ScanItem> =>
+  byNumber
+    ? scanner.byHandle(target, step.inode, step.generation, found)
+    : scanner.byName(target, step.path, found);
 
 /** Whether files can be opened by their inode numbers here: that takes CAP_DAC_READ_SEARCH. */
 async function opensByNumber(dirFd: number): Promise<boolean> {

@@ -4,6 +4,7 @@ import { closeFd } from '../kernel/handle.ts';
 import { blocks, type Bytes } from '../layout/units.ts';
 import { DonorStock } from '../place/donors.ts';
 import { place } from '../place/place.ts';
+import type { SearchDepth } from '../place/searchDepth.ts';
 import type { PlanOptions } from '../plan/plan.ts';
 import type { Filesystem } from '../scan/filesystem.ts';
 import type { Reason } from '../scan/reasons.ts';
@@ -42,6 +43,8 @@ export interface BatchContext {
   /** Whether somebody wants to know the generations of all files. */
   readonly generations?: boolean;
   readonly placer: Placer;
+  /** Where the allocator can be made to look longer. */
+  readonly searchDepth: SearchDepth | undefined;
 }
 
 /** What a batch's files are placed with. */
@@ -150,14 +153,21 @@ export function readingContext(
 }
 
 /** Places files where the allocator finds room. */
-export const placeWhereFree: Placer = async function* (jobs, { filesystem, pageSize, stock }) {
+export const placeWhereFree: Placer = async function* (jobs, context) {
   if (jobs.length === 0) return { jobs: [], refused: [] };
+  const { filesystem, pageSize, stock, barrier, searchDepth: depth } = context;
   const blocksPerPage = Math.max(1, pageSize / filesystem.blockSize);
+  const steps: Outcome[] = [];
   const placements = await place(
     jobs.map((job) => job.plan),
     stock,
     blocksPerPage,
+    {
+      told: (step, reason) => steps.push({ kind: 'placing', path: jobs[0].path, step, reason }),
+      deep: depth && { depth, commit: () => barrier.commit(), geometry: filesystem.geometry },
+    },
   );
+  yield* steps;
   const refused: { job: Job; reason: Reason }[] = [];
   const placed = jobs.filter((job, i) => {
     const placement = placements[i];

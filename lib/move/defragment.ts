@@ -29,6 +29,7 @@ import {
 } from '../scan/session.ts';
 import type { FoundByNumber, TableScan } from '../scan/tableScan.ts';
 import type { Target } from '../scan/targets.ts';
+import { SearchDepth } from '../place/searchDepth.ts';
 import { defaultStatePath } from '../state/runState.ts';
 import { Account } from './account.ts';
 import { Barrier } from './barrier.ts';
@@ -74,8 +75,8 @@ export interface DefragmentOptions extends CommonOptions, PaceOptions, Partial<S
    */
   readonly keepUndo?: string | undefined;
   /**
-   * Move files out of the way of others where free space is in pieces (true). That takes root and a device that can be
-   * read, and writes more than is defragmented.
+   * Move files out of the way of others where free space is in pieces (true), any files of the filesystem, unless
+   * `exclude` is given. That takes root and a device that can be read, and more is written than is defragmented.
    */
   readonly makeRoom?: boolean | undefined;
   /** Measure what reading a sample of the files takes, before and after. */
@@ -253,8 +254,12 @@ export class Run {
           pageSize: page,
           barrier,
           planOptions: planOptionsFor(target, options),
+          searchDepth: await SearchDepth.of(filesystem, dirFd),
         };
-        const { makeRoom = true } = this.options;
+        // What a killed run left raised.
+        surroundings.searchDepth?.restore();
+        // Who excludes files wants them left alone.
+        const { makeRoom = true, exclude = [] } = this.options;
         const context: BatchContext = {
           ...surroundings,
           exclusive: this.options.exclusive ?? false,
@@ -264,7 +269,7 @@ export class Run {
           memory: this.#memory,
           measurement: this.#measurement,
           generations: this.#undo !== undefined,
-          placer: makeRoom ? new RoomMaker(surroundings).placer : placeWhereFree,
+          placer: makeRoom && exclude.length === 0 ? new RoomMaker(surroundings).placer : placeWhereFree,
         };
         // Before anything of ours is under way.
         for await (const pause of pace.wait(0, budget.signal)) yield this.#pause(pause);

@@ -11,7 +11,6 @@ import { placeExactly, type Site } from '../place/exact.ts';
 import { FreeMap } from '../place/freeMap.ts';
 import type { OwnerMap } from '../place/owners.ts';
 import { Refuge } from '../place/refuge.ts';
-import type { SearchDepth } from '../place/searchDepth.ts';
 import { Tokens } from '../place/tokens.ts';
 import type { Window } from '../place/window.ts';
 import { clip, displace, movedExtents, type FilePlan } from '../plan/plan.ts';
@@ -47,7 +46,6 @@ export interface Surroundings {
   readonly owners: OwnerMap;
   /** Files that are open for moving already, by inode: opening them again would break their leases. */
   readonly open: ReadonlyMap<number, number>;
-  readonly searchDepth: SearchDepth | undefined;
 }
 
 /** A file that has something in the way. */
@@ -72,9 +70,8 @@ export async function* evacuate(
   around: Surroundings,
   context: BatchContext,
 ): AsyncGenerator<Outcome, Cleared | Blocked, void> {
-  const { filesystem, dirFd, barrier } = context;
-  const { searchDepth } = around;
-  if (window.extents.length === 0) return claim(window, least, around, context);
+  const { filesystem, dirFd, barrier, searchDepth } = context;
+  if (window.extents.length === 0) return claim(window, least, context);
   const refuge = new Refuge(dirFd, filesystem.blockSize, window);
   const plugs: number[] = [];
   const held = () => [...refuge.fds, ...plugs];
@@ -117,8 +114,7 @@ export async function* evacuate(
 async function claim(
   { length }: Window,
   least: number,
-  { searchDepth }: Surroundings,
-  { dirFd, filesystem: { blockSize } }: BatchContext,
+  { dirFd, searchDepth, filesystem: { blockSize } }: BatchContext,
 ): Promise<Cleared | Blocked> {
   const fd = await openTemporary(dirFd);
   let claimed = false;

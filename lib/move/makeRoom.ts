@@ -5,7 +5,6 @@ import { assign, RunPool } from '../place/assign.ts';
 import { spendableBlocks } from '../place/donors.ts';
 import { FreeMap } from '../place/freeMap.ts';
 import { OwnerMap } from '../place/owners.ts';
-import { SearchDepth } from '../place/searchDepth.ts';
 import { Tokens } from '../place/tokens.ts';
 import { shortageOf, Terrain, type Window } from '../place/window.ts';
 import { fragmentsAfter, movedExtents } from '../plan/plan.ts';
@@ -49,7 +48,6 @@ const ROOT_INODE = 2;
 interface Survey {
   readonly owners: OwnerMap;
   readonly blocksCount: number;
-  readonly searchDepth: SearchDepth | undefined;
 }
 
 /** Windows that were cleared for files, and why there are no more of them. */
@@ -58,7 +56,10 @@ interface Room {
   readonly why: string | undefined;
 }
 
-export type RoomContext = Pick<BatchContext, 'dirFd' | 'filesystem' | 'barrier' | 'pageSize' | 'planOptions'>;
+export type RoomContext = Pick<
+  BatchContext,
+  'dirFd' | 'filesystem' | 'barrier' | 'pageSize' | 'planOptions' | 'searchDepth'
+>;
 
 /** Makes room on one filesystem, by moving files out of the way of others. */
 export class RoomMaker {
@@ -186,8 +187,7 @@ export class RoomMaker {
     const survey = await this.#surveyed();
     if (typeof survey === 'string') return { cleared, why: survey };
     const descriptors = new Map(open.map(({ candidate, fd }) => [candidate.file.inode, fd]));
-    const { owners, searchDepth } = survey;
-    const around = { owners, searchDepth, open: descriptors };
+    const around = { owners: survey.owners, open: descriptors };
     let why: string | undefined;
     let failed = 0;
     for (const need of needsOf(needy, POOLED / filesystem.blockSize)) {
@@ -343,8 +343,7 @@ export class RoomMaker {
         if (owners.count > MOST_EXTENTS) owners.confine((to = Math.ceil(to / 2)));
       };
       for await (const batch of scanInodeTables(device, { extents })) void batch;
-      const searchDepth = await SearchDepth.of(filesystem, dirFd);
-      return { owners, blocksCount: device.superblock.blocksCount, searchDepth };
+      return { owners, blocksCount: device.superblock.blocksCount };
     } catch (error) {
       if (!isSystemFailure(error)) throw error;
       return `room cannot be made: whose blocks are whose takes root and a readable device (${error.message})`;

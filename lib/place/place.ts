@@ -2,6 +2,7 @@ import { idealFragments } from '../layout/fragments.ts';
 import { fragmentsAfter, type FilePlan } from '../plan/plan.ts';
 import { blocks, type Blocks } from '../layout/units.ts';
 import type { Reason } from '../scan/reasons.ts';
+import type { PlacementStep } from '../report/events.ts';
 import { counted, formatSize } from '../report/format.ts';
 import { assign, demand, RunPool, type Segment } from './assign.ts';
 import { choose, type Choice } from './choice.ts';
@@ -17,15 +18,9 @@ export type Placement = readonly Segment[] | Reason;
 const MOST_OWN_DONORS = 64;
 const ROUNDS_OF_OWN_DONORS = 3;
 
-/**
- * A step of the ladder beyond one plain donor for all: one of a rounded size; donors for single ranges; the allocator's
- * search depth raised; runs longer than one allocation; or nothing more.
- */
-export type Step = 'rounded' | 'own-donors' | 'search-depth' | 'long-run' | 'give-up';
-
 export interface PlaceOptions {
   /** Told of each step before it is taken, and why. */
-  readonly told?: (step: Step, reason: string) => void;
+  readonly told?: (step: PlacementStep, reason: string) => void;
   /** What it takes to choose runs from free space. Without it the ladder ends before that. */
   readonly deep?: Deep | undefined;
 }
@@ -109,7 +104,7 @@ async function addChosen(
   stock: DonorStock,
   blocksPerPage: number,
   { depth, commit, geometry }: Deep,
-  told: (step: Step, reason: string) => void,
+  told: (step: PlacementStep, reason: string) => void,
 ): Promise<boolean> {
   const size = (count: number) => formatSize(count * stock.blockSize);
   const used = donorsOf(placements.filter((_, i) => !broken.includes(plans[i])));

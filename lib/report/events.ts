@@ -199,12 +199,13 @@ export interface DefragmentedEvent extends Named {
 }
 
 /**
- * What is done to find a place for what has none: `rounded`, a power of two is asked for; `own-donors`, the ranges one by
- * one, while what was offered and does not do is held; `searched`, the allocator is made to look through all groups;
- * `exact`, at a free run chosen from the map; `make-room`, files go out of the way; `elsewhere`, the place that a plan names
- * cannot be had.
+ * What is done to find a place for what has none: `rounded`, a power of two is asked for; `own-donors`, the ranges are
+ * placed one by one, while what was offered and does not do is held; `search-depth`, the allocator is made to look at all
+ * there is; `long-run`, runs longer than one allocation are put together; `make-room`, files go out of the way;
+ * `give-up`, nothing better is left; `elsewhere`, the place that a plan names cannot be had.
  */
-export type PlacementStep = 'elsewhere' | 'rounded' | 'own-donors' | 'searched' | 'exact' | 'make-room';
+export type PlacementStep =
+  'rounded' | 'own-donors' | 'search-depth' | 'long-run' | 'make-room' | 'give-up' | 'elsewhere';
 
 /** A place is looked for. The path is one of the files that it is for. */
 export interface PlacementEvent extends Named {

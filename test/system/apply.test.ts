@@ -36,7 +36,7 @@ import { filefrag, identify, MiB, type Lab } from '../support/lab.ts';
 import { useLab } from '../support/use.ts';
 
 // The command as it is installed: compiled, in a process of its own.
-const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+const CLI = fileURLToPath('file:///tmp/planw/pkg/dist/cli/main.js');
 
 /** For plan files: not on the filesystem that they are for. */
 let folder: string;
@@ -337,6 +337,31 @@ describe('an undo file', () => {
     expect(await Promise.all(['a', 'b'].map((name) => layout(l, name)))).toEqual(before);
     expect(summaryOf(await collect(apply(redo)))).toMatchObject({ applied: 2 });
     expect(await Promise.all(['a', 'b'].map((name) => layout(l, name)))).toEqual(between);
+  });
+
+  test('lets what came to lie in the place of another go first', async () => {
+    const l = await useLab();
+    for (const [name, size, run] of [
+      ['a', 4 * MiB, 512],
+      ['b', 2 * MiB, 4],
+    ] as const) {
+      await writeFile(l.path(name), randomBytes(size));
+      // Programs are moved one by one.
+      await chmod(l.path(name), 0o755);
+      await l.fragment(name, run);
+    }
+    await l.remount();
+    const before = await Promise.all(['a', 'b'].map((name) => layout(l, name)));
+    const [path, undo] = [planPath(), planPath()];
+    await collect(plan([l.path('a'), l.path('b')], { output: path, full: true }));
+    const text = await readFile(path, 'utf8');
+    const last = text.lastIndexOf('"start": ');
+    const vacated = before[0][1].physical;
+    await writeFile(path, text.slice(0, last) + text.slice(last).replace(/\d+/, String(vacated)));
+    expect(summaryOf(await collect(apply(path, { keepUndo: undo })))).toMatchObject({ applied: 2 });
+    expect((await layout(l, 'b'))[0].physical).toBe(vacated);
+    expect(summaryOf(await collect(apply(undo)))).toMatchObject({ applied: 2, skipped: {} });
+    expect(await Promise.all(['a', 'b'].map((name) => layout(l, name)))).toEqual(before);
   });
 
   test('leaves files alone that have changed, or whose old places are in use', async () => {

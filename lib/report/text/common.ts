@@ -56,7 +56,7 @@ export class CommonText {
     // A stopped run leaves a whole batch behind; the summary's count says it better than so many lines.
     if (ENDED_BEFORE.has(event.reason) && !verbose && !this.targetIsFile) return [];
     const paint = FINE_AS_IT_IS.has(event.reason) ? (text: string) => text : style.warning;
-    const why = `${REASONS[event.reason]}${howOften(event)}`;
+    const why = `${reasonText(event.reason, event.detail)}${howOften(event)}`;
     return [out(`${printable(event)}: ${paint('left alone')}: ${why}`)];
   }
 }
@@ -65,6 +65,10 @@ function howOften({ fragmentsPerDay: perDay }: SkipEvent): string {
   // Two digits: it is a guess from a few runs.
   return perDay === undefined ? '' : ` (about ${counted(Number(perDay.toPrecision(2)), 'fragment')} a day)`;
 }
+
+/** A reason, and more of it where that is known. */
+export const reasonText = (reason: Reason, detail: string | undefined): string =>
+  detail === undefined ? REASONS[reason] : `${REASONS[reason]}: ${printableText(detail)}`;
 
 /** A fact on a line of its own. */
 export const row = (label: string, value: string): string => `${label.padEnd(18)}${value}`;

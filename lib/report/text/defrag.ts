@@ -1,12 +1,31 @@
 import { REASONS, type Reason } from '../../scan/reasons.ts';
-import type { DefragEvent, DefragmentedEvent, DefragSummary, NoticeEvent, PauseEvent } from '../events.ts';
+import type {
+  DefragEvent,
+  DefragmentedEvent,
+  DefragSummary,
+  NoticeEvent,
+  PauseEvent,
+  PlacementEvent,
+  PlacementStep,
+} from '../events.ts';
 import { counted, formatCount, formatSeconds, formatSize } from '../format.ts';
 import { byFrequency, ENDED_BEFORE, FINE_AS_IT_IS } from '../leftAlone.ts';
 import { printable, printableText } from '../names.ts';
 import { err, out, type Line, type Reporter } from '../reporter.ts';
-import { CommonText, problemLines, reasonLines, type TextOptions } from './common.ts';
+import { CommonText, problemLines, reasonLines, reasonText, type TextOptions } from './common.ts';
 import { applyLine } from './planFile.ts';
 import { GainedTable } from './gained.ts';
+
+/** What is done to find a place. */
+const STEPS: Readonly<Record<PlacementStep, string>> = {
+  rounded: 'asking for a power of two',
+  'own-donors': 'placing its ranges one by one',
+  'search-depth': 'having all of free space searched',
+  'long-run': 'putting a long run together',
+  'make-room': 'making room',
+  'give-up': 'no better place',
+  elsewhere: 'looking for another place',
+};
 
 /** What `defrag` did, for people. */
 export class DefragText implements Reporter<DefragEvent> {
@@ -26,6 +45,8 @@ export class DefragText implements Reporter<DefragEvent> {
         return [out(this.#defragmented(event))];
       case 'notice':
         return this.#notice(event);
+      case 'placement':
+        return this.#placement(event);
       case 'pause':
         return this.#common.options.verbose ? [err(`ext4-defrag: ${pauseText(event)}`)] : [];
       case 'summary':
@@ -43,12 +64,18 @@ export class DefragText implements Reporter<DefragEvent> {
     return [err(`ext4-defrag: note: ${printableText(message)}`)];
   }
 
+  /** Of interest to who wants to read everything. */
+  #placement(event: PlacementEvent): readonly Line[] {
+    if (!this.#common.options.verbose) return [];
+    return [err(`ext4-defrag: ${printable(event)}: ${STEPS[event.step]}: ${printableText(event.reason)}`)];
+  }
+
   #defragmented(event: DefragmentedEvent): string {
     const { style } = this.#common.options;
     const change = `${formatCount(event.fragmentsBefore)} -> ${formatCount(event.fragmentsAfter)} fragments`;
     const line = `${printable(event)}: ${style.good(change)}, ${formatSize(event.bytesMoved)} moved`;
     if (event.incomplete === undefined) return line;
-    return `${line}; ${style.warning('not all of it')}: ${REASONS[event.incomplete]}`;
+    return `${line}; ${style.warning('not all of it')}: ${reasonText(event.incomplete, event.detail)}`;
   }
 
   #summary(summary: DefragSummary): string[] {
@@ -89,9 +116,11 @@ function headline(summary: DefragSummary): string[] {
 
 export function traffic({
   bytesMoved,
+  bytesEvacuated,
   bytesWritten,
-}: Pick<DefragSummary, 'bytesMoved' | 'bytesWritten'>): string {
-  const moved = `${formatSize(bytesMoved)} moved`;
+}: Pick<DefragSummary, 'bytesMoved' | 'bytesEvacuated' | 'bytesWritten'>): string {
+  const room = bytesEvacuated > 0 ? `, ${formatSize(bytesEvacuated)} of other files out of the way` : '';
+  const moved = `${formatSize(bytesMoved)} moved${room}`;
   // The kernel need not tell what was written.
   return bytesWritten > 0 ? `${moved}, ${formatSize(bytesWritten)} written` : moved;
 }
