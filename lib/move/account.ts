@@ -39,6 +39,10 @@ export class Account {
     this.#tally = tally;
   }
 
+  get defragmentedFiles(): number {
+    return this.#sum.defragmented;
+  }
+
   /** A file's fragments, which may have become fewer. */
   count(before: number, after = before): void {
     this.#sum.fragmentsBefore += before;

@@ -35,7 +35,7 @@ import { Account } from './account.ts';
 import { Barrier } from './barrier.ts';
 import { moveBatch, placeWhereFree, type BatchContext } from './batch.ts';
 import { Budget, type BudgetLimit } from './budget.ts';
-import { leftAlone, type Candidate, type Outcome } from './candidate.ts';
+import { leftAlone, type Candidate, type Outcome, type Verdict } from './candidate.ts';
 import { BATCH, Gathering } from './gathering.ts';
 import { lockFilesystem } from './lock.ts';
 import { RoomMaker } from './makeRoom.ts';
@@ -161,6 +161,8 @@ export class Run {
   #reached: BudgetLimit | undefined;
 
   // While a target is worked on.
+  /** Those that found no place so far, where room is made. */
+  #waiting: Verdict[] | undefined;
   #discovery: Discovery<MovingEvent> | undefined;
   #memory: Memory | undefined;
   #device: DeviceProfile = typicalDevice(false);
@@ -260,6 +262,7 @@ export class Run {
         surroundings.searchDepth?.restore();
         // Who excludes files wants them left alone.
         const { makeRoom = true, exclude = [] } = this.options;
+        const makesRoom = makeRoom && exclude.length === 0;
         const context: BatchContext = {
           ...surroundings,
           exclusive: this.options.exclusive ?? false,
@@ -269,8 +272,9 @@ export class Run {
           memory: this.#memory,
           measurement: this.#measurement,
           generations: this.#undo !== undefined,
-          placer: makeRoom && exclude.length === 0 ? new RoomMaker(surroundings).placer : placeWhereFree,
+          placer: makesRoom ? new RoomMaker(surroundings).placer : placeWhereFree,
         };
+        this.#waiting = makesRoom ? [] : undefined;
         // Before anything of ours is under way.
         for await (const pause of pace.wait(0, budget.signal)) yield this.#pause(pause);
         yield* work(context);
@@ -369,6 +373,7 @@ export class Run {
     // A stopped walk ends quietly, too.
     if (this.options.signal?.aborted) this.account.leftComplete = false;
     yield* this.move(gathering.take(), context);
+    yield* this.#moveWaiting(context);
   }
 
   /** A whole filesystem's files, what gains most for each byte moved first, while the scan still goes on. */
@@ -401,6 +406,7 @@ export class Run {
         else if (ended || signal.aborted) break;
         else await discovery.changed();
       }
+      yield* this.#moveWaiting(context);
       await (signal.aborted ? discovery.stop() : discovery.finish());
       if (!discovery.complete) this.account.leftComplete = false;
       yield* discovery.told();
@@ -492,6 +498,7 @@ export class Run {
       }
       for await (const outcome of moveBatch(queue, context)) {
         if (outcome.kind === 'again') again.push(outcome.candidate);
+        else if (this.#waiting !== undefined && foundNoPlace(outcome)) this.#waiting.push(outcome);
         else yield* this.#report(outcome, context);
       }
       await this.#memory?.saveNowAndThen();
@@ -499,6 +506,21 @@ export class Run {
       queue = again;
       // The blocks that this round vacated can be allocated only when their freeing is committed.
       if (queue.length > 0) await context.barrier.commit();
+    }
+  }
+
+  /** Gives those another chance that found no place, when the others have moved: more has been put in order since. */
+  async *#moveWaiting(context: BatchContext): AsyncGenerator<MovingEvent, void, void> {
+    const waiting = this.#waiting ?? [];
+    this.#waiting = undefined;
+    const helped = this.account.defragmentedFiles > 0 && !context.budget.signal.aborted;
+    if (!helped) for (const outcome of waiting) yield* this.#report(outcome, context);
+    else {
+      const gathering = new Gathering();
+      for (const verdict of waiting) {
+        for (const batch of gathering.add(asCandidate(verdict))) yield* this.move(batch, context);
+      }
+      yield* this.move(gathering.take(), context);
     }
   }
 
@@ -578,6 +600,19 @@ export class Run {
       ...(this.#undo?.saved === true && { undoFile: this.options.keepUndo }),
     };
   }
+}
+
+/** Whether a file is to be tried again when more has been put in order. */
+const foundNoPlace = (outcome: Outcome): outcome is Exclude<Verdict, { kind: 'failed' }> =>
+  (outcome.kind === 'skip' && outcome.reason === 'no-better-place') ||
+  (outcome.kind === 'defragmented' && outcome.incomplete === 'no-better-place');
+
+/** A file that was moved in part goes on from there. */
+function asCandidate(verdict: Verdict): Candidate {
+  const { candidate } = verdict;
+  if (verdict.kind !== 'defragmented') return candidate;
+  const { gain, moved, layouts } = verdict;
+  return { ...candidate, earlier: { gain, moved, layouts, rounds: candidate.earlier?.rounds ?? 1 } };
 }
 
 const notice = (about: NoticeEvent['about'], message: string): NoticeEvent => ({

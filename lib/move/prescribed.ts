@@ -98,42 +98,80 @@ export class PrescribedPlacer {
     const free = await FreeMap.read(dirFd, blockSize, geometry);
     const { taken } = spotsIn(free, wants);
     const hopeless = new Set([...taken].map(({ job }) => job).filter(isUndo));
-    const { spots } = spotsIn(
-      free,
-      wants.filter((want) => !hopeless.has(want.job)),
-    );
-    const asked = this.#learnt ? spots : [...spots, ...spotsIn(free, destinationsOf(this.#steps)).spots];
+    const hopeful = wants.filter((want) => !hopeless.has(want.job) && !taken.has(want));
+    const ahead = this.#learnt ? [] : spotsIn(free, destinationsOf(this.#steps)).spots;
     this.#learnt = true;
-    const problem = await this.#neighbours.learn(asked.flatMap(bordersOf), budget.signal);
-    if (problem !== undefined) return { segments: new Map(), taken, why: problem };
     const blocksPerPage = Math.max(1, pageSize / blockSize);
     const jobs = [...new Set(wants.map(({ job }) => job))];
     const anchors = new Anchors(jobs, this.#neighbours, context);
+    let tokens = new Tokens([]);
+    let why: string | undefined;
     try {
-      const sites: Site[] = [];
-      const alone: Spot<Want>[] = [];
-      for (const spot of spots) {
-        const site = await siteFor(spot, anchors);
-        if (site === undefined) alone.push(spot);
-        else sites.push(site);
+      // What came to lie beside what is wanted, or was in its way for a moment, helps with the rest.
+      for (let pass = 0; pass < PASSES; pass++) {
+        const gaps = hopeful.flatMap((want) => gapsIn(want, tokens));
+        const map = pass === 0 ? free : await FreeMap.read(dirFd, blockSize, geometry);
+        const { spots } = spotsIn(map, gaps);
+        if (spots.length === 0) break;
+        anchors.lend(tokens);
+        const borders = [...spots, ...(pass === 0 ? ahead : [])].flatMap(bordersOf);
+        why = await this.#neighbours.learn(
+          borders.filter((block) => heldBlock(tokens, block) === undefined),
+          budget.signal,
+        );
+        if (why !== undefined) break;
+        const sites: Site[] = [];
+        const alone: Spot<FreeRun>[] = [];
+        for (const spot of spots) {
+          const site = await siteFor(spot, anchors);
+          if (site === undefined) alone.push(spot);
+          else sites.push(site);
+        }
+        // First, while these runs are as long as they are known to be.
+        const whole = await takeWhole(alone, context);
+        const placed = await placeExactly(dirFd, sites, { blockSize, blocksPerPage, geometry });
+        context.stock.adopt(placed.files);
+        tokens = new Tokens([...tokens.pieces, ...whole, ...placed.got.flat()]);
+        [why] = placed.why.values();
       }
-      // First, while these runs are as long as they are known to be.
-      const whole = await takeWhole(alone, context);
-      const { files, got, why } = await placeExactly(dirFd, sites, { blockSize, blocksPerPage, geometry });
-      context.stock.adopt(files);
-      const tokens = new Tokens([...whole, ...got.flat()]);
       const segments = new Map<Want, readonly Segment[]>();
-      for (const want of wants) {
+      for (const want of hopeful) {
         const some = segmentsFor(want, tokens, blocksPerPage);
         if (some !== undefined) segments.set(want, some);
       }
-      const [first = 'what lies beside them cannot be moved'] = why.values();
-      return { segments, taken, why: first };
+      return { segments, taken, why: why ?? 'what lies beside them cannot be moved' };
     } finally {
       await anchors.close();
     }
   }
 }
+
+/** How often it is tried to get what is wanted. */
+const PASSES = 4;
+
+/** What is wanted and not held. */
+function gapsIn({ start, length }: FreeRun, tokens: Tokens): FreeRun[] {
+  const gaps: FreeRun[] = [];
+  let at: number = start;
+  const until = (end: number) => {
+    if (at < end) gaps.push({ start: blocks(at), length: blocks(end - at) });
+  };
+  for (const piece of tokens.segments({ ...NOWHERE, physical: start, length })) {
+    until(piece.physical);
+    at = piece.physical + piece.length;
+  }
+  until(start + length);
+  return gaps;
+}
+
+/** A block of a temporary file of ours. */
+function heldBlock(tokens: Tokens, physical: number): FileBlock | undefined {
+  const [piece] = tokens.segments({ ...NOWHERE, physical: blocks(physical), length: blocks(1) });
+  return piece && { fd: piece.donorFd, logical: piece.donor };
+}
+
+/** For a segment of which only the place matters. */
+const NOWHERE = { donorFd: TOKENS, donor: blocks(0), logical: blocks(0) };
 
 /** Finds places for what the plan has none for, or none that can be had. @returns the files that stay, and why */
 async function* placeRest(
@@ -251,7 +289,7 @@ async function siteFor({ run, wants }: Spot<FreeRun>, anchors: Anchors): Promise
 }
 
 /** How often a run is asked for. What is answered is held, so each answer is another. */
-const TRIES = 32;
+const TRIES = 256;
 
 /**
  * Allocates runs beside which nobody lends a block: asked for as a whole, since few other runs are as long, and when it
@@ -314,6 +352,7 @@ class Anchors {
   readonly #leases: Leases;
   readonly #files = new Map<number, { readonly fd: number; readonly layout: ExtentTable } | undefined>();
   readonly #opened: number[] = [];
+  #tokens = new Tokens([]);
 
   /** @param jobs files that are open already */
   constructor(jobs: readonly Job[], neighbours: Neighbours, context: BatchContext) {
@@ -325,7 +364,14 @@ class Anchors {
     }
   }
 
+  /** Blocks of temporary files of ours can be lent as well. */
+  lend(tokens: Tokens): void {
+    this.#tokens = tokens;
+  }
+
   async block(physical: Blocks): Promise<FileBlock | undefined> {
+    const held = heldBlock(this.#tokens, physical);
+    if (held !== undefined) return held;
     const owner = this.#neighbours.ownerOf(physical);
     if (owner === undefined) return undefined;
     if (!this.#files.has(owner.inode)) this.#files.set(owner.inode, await this.#open(owner.inode));

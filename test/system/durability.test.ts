@@ -45,6 +45,7 @@ async function moveWith(path: string, commit?: () => Promise<void>): Promise<voi
         memory: undefined,
         measurement: undefined,
         placer: placeWhereFree,
+        searchDepth: undefined,
       },
     );
     const kinds: string[] = [];
