@@ -1,8 +1,8 @@
 /**
  * ext4-defrag: online defragmentation of ext4.
  *
- * {@link check}, {@link plan}, {@link space} and {@link defragment} are async iterables of events; {@link fiemap} and
- * {@link moveExtents} are the system calls beneath.
+ * {@link check}, {@link plan}, {@link space}, {@link consolidate} and {@link defragment} are async iterables of events;
+ * {@link fiemap} and {@link moveExtents} are the system calls beneath.
  *
  * @packageDocumentation
  */
@@ -10,6 +10,7 @@ export { check, type CheckOptions } from './scan/check.ts';
 export { space, type SpaceOptions } from './scan/space.ts';
 export { plan, type PlanTargetsOptions as PlanOptions } from './plan/planTargets.ts';
 export { defragment, type DefragmentOptions } from './move/defragment.ts';
+export { consolidate, type ConsolidateOptions } from './move/consolidate.ts';
 export { apply, type ApplyOptions } from './move/apply.ts';
 export { PlanFileError } from './plan/planFile.ts';
 export { defaultStatePath } from './state/runState.ts';

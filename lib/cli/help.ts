@@ -1,5 +1,8 @@
 import { COMMANDS, OPTIONS, type Command, type OptionSpec } from './options.ts';
 
+/** Commands that move files. */
+const MOVING: readonly Command[] = ['defrag', 'apply', 'space'];
+
 const WIDTH = 80;
 const COLUMN = 28;
 
@@ -26,12 +29,13 @@ export function helpText(): string {
     'Options:',
     ...options,
     '',
-    'Options of defrag and apply:',
+    'Options of defrag, apply and space --consolidate:',
     ...movingOptions,
     '',
     'SIZE is in bytes, or has a suffix K, M, G or T (powers of 1024). TIME is in',
     'seconds, or has units d, h, m and s: 90, 30m, 1h30m. MS is in milliseconds, or',
-    'has a unit ms or s. PERCENT is above 0, and 100 at most.',
+    'has a unit ms or s. PERCENT is above 0, and 100 at most;',
+    'that of --reserve may be 0. Anybody but root leaves what is reserved for root.',
     'PROFILE is seek=TIME,bandwidth=SIZE, or one of them: what a jump on the device',
     'costs, in s, ms or us, and what it reads a second: seek=12ms,bandwidth=180M.',
     '',
@@ -51,10 +55,12 @@ function optionHeading(name: string, { short, value }: OptionSpec): string {
 
 /** Whether only commands that move files have an option. */
 const isForMoving = ({ commands = [] }: OptionSpec): boolean =>
-  commands.includes('defrag') && commands.every((command) => command === 'defrag' || command === 'apply');
+  commands.includes('defrag') && commands.every((command) => MOVING.includes(command));
 
-const movingNotes = ({ commands = [] }: OptionSpec): string =>
-  commands.includes('apply') ? '' : ' (defrag only)';
+function movingNotes({ commands = [] }: OptionSpec): string {
+  if (!commands.includes('apply')) return ' (defrag only)';
+  return commands.includes('space') ? '' : ' (not space)';
+}
 
 function notes({ commands, repeatable }: OptionSpec): string {
   const all = [...(repeatable ? ['repeatable'] : []), ...(commands ? whose(commands) : [])];

@@ -32,6 +32,9 @@ async function parse(args: readonly string[]): Promise<CommandLine> {
   );
 }
 
+/** What has pauses: they are measured from the beginning on. */
+const MOVING = new Set<string>(['defrag', 'apply', 'consolidate']);
+
 async function execute(line: CommandLine): Promise<number> {
   if (line.kind === 'help') {
     process.stdout.write((await import('./help.ts')).helpText());
@@ -42,7 +45,7 @@ async function execute(line: CommandLine): Promise<number> {
     process.stdout.write(`ext4-defrag ${version()}\n`);
     return EXIT.OK;
   }
-  if (line.command === 'defrag' || line.command === 'apply') noteBeginning();
+  if (MOVING.has(line.command)) noteBeginning();
   const { loadAddon } = await import('./addon.ts');
   if (!loadAddon()) return EXIT.UNSUPPORTED;
   const { command } = line;

@@ -1,11 +1,12 @@
 import { parseArgs } from 'node:util';
+import type { ConsolidateOptions } from '../move/consolidate.ts';
 import type { DefragmentOptions } from '../move/defragment.ts';
 import type { PlanTargetsOptions } from '../plan/planTargets.ts';
 import type { Priority } from '../move/pace/priority.ts';
 import { DEFAULT_TOP } from '../report/worst.ts';
 import { parseDeviceProfile } from './deviceProfile.ts';
-import { parsePercent } from './percent.ts';
-import { parseCount, parseRate, parseSize, parseSizeAboveZero } from './size.ts';
+import { parsePercent, parseReserve } from './percent.ts';
+import { parseAlignment, parseCount, parseRate, parseSize, parseSizeAboveZero } from './size.ts';
 import { parseDuration, parseLatency } from './time.ts';
 import { UsageError } from './usageError.ts';
 
@@ -24,7 +25,7 @@ export const COMMANDS: Readonly<Record<Command, CommandSpec>> = {
   check: { help: 'show how fragmented files are; write nothing', takesTargets: true },
   plan: { help: 'show what defrag would move; write nothing', takesTargets: true },
   apply: { help: 'carry out the plan in FILE: apply FILE [TARGET]', takesFile: true, takesTargets: true },
-  space: { help: 'show what free space there is, and in what pieces', takesTargets: true },
+  space: { help: 'show what free space there is, and in what pieces, or join these', takesTargets: true },
   demo: { help: 'defragment made-up files on a loopback image and prove it', takesTargets: false },
 };
 
@@ -42,6 +43,9 @@ const ENGINE: readonly Command[] = ['defrag', 'check', 'plan'];
 const PLANNING: readonly Command[] = ['defrag', 'plan'];
 const CHECKING: readonly Command[] = ['check'];
 const MOVING: readonly Command[] = ['defrag', 'apply'];
+/** `space` moves files as well when it is to consolidate. */
+const MOVING_ANYTHING: readonly Command[] = [...MOVING, 'space'];
+const SPACE: readonly Command[] = ['space'];
 const DEFRAGMENTING: readonly Command[] = ['defrag'];
 
 const PRIORITIES: readonly Priority[] = ['normal', 'low', 'idle'];
@@ -55,7 +59,7 @@ export const OPTIONS = {
   check: { short: 'c', commands: ['check'], help: 'the same as the command check, as in e4defrag' },
   verbose: {
     short: 'v',
-    commands: [...ENGINE, 'apply'],
+    commands: [...ENGINE, 'apply', 'space'],
     help: 'name every file, also those left alone; of a whole filesystem those in fragments',
   },
   json: {
@@ -72,6 +76,11 @@ export const OPTIONS = {
     value: 'SIZE',
     commands: PLANNING,
     help: 'leave fragments of at least SIZE where they are (8M, on disks that turn 32M)',
+  },
+  align: {
+    value: 'SIZE',
+    commands: PLANNING,
+    help: 'let what is moved begin at a multiple of SIZE where it is that long (a power of two)',
   },
   exclude: {
     value: 'GLOB',
@@ -92,28 +101,47 @@ export const OPTIONS = {
     commands: ['plan'],
     help: 'write the plan into FILE, for apply',
   },
+  consolidate: {
+    commands: SPACE,
+    help: 'join free space into longer runs, by moving files out of the way',
+  },
+  run: {
+    value: 'SIZE',
+    commands: SPACE,
+    help: 'with --consolidate: until one free run has SIZE (64M, or the most that the reserve allows)',
+  },
+  bytes: {
+    value: 'SIZE',
+    commands: SPACE,
+    help: 'with --consolidate: until SIZE more lies in free runs of at least 8M',
+  },
   priority: {
     value: 'LEVEL',
-    commands: MOVING,
+    commands: MOVING_ANYTHING,
     help: `how to compete for processor and device: normal, low or idle (${DEFAULT_PRIORITY} by default)`,
   },
-  'max-rate': { value: 'SIZE', commands: MOVING, help: 'move no more than SIZE a second' },
+  'max-rate': { value: 'SIZE', commands: MOVING_ANYTHING, help: 'move no more than SIZE a second' },
   'max-latency': {
     value: 'MS',
-    commands: MOVING,
+    commands: MOVING_ANYTHING,
     help: "hold a file's locks for no longer than MS at a time (100)",
   },
   pressure: {
     value: 'PERCENT',
-    commands: MOVING,
+    commands: MOVING_ANYTHING,
     help: `pause while others wait for the device for more than PERCENT of the time (${DEFAULT_PRESSURE}; 100 never pauses)`,
   },
-  'time-limit': { value: 'TIME', commands: MOVING, help: 'end after TIME' },
-  'max-bytes': { value: 'SIZE', commands: MOVING, help: 'end when SIZE has been moved in all' },
+  'time-limit': { value: 'TIME', commands: MOVING_ANYTHING, help: 'end after TIME' },
+  'max-bytes': { value: 'SIZE', commands: MOVING_ANYTHING, help: 'end when SIZE has been moved in all' },
   'max-written-percent': {
     value: 'PERCENT',
-    commands: MOVING,
+    commands: MOVING_ANYTHING,
     help: 'end when so much of the size of the filesystem has been moved',
+  },
+  reserve: {
+    value: 'PERCENT',
+    commands: MOVING_ANYTHING,
+    help: "leave so much of the filesystem free, always (5, or root's reserve where that is more; 0 uses it all)",
   },
   state: {
     value: 'FILE',
@@ -137,18 +165,30 @@ export const OPTIONS = {
     commands: MOVING,
     help: 'record in FILE where what is moved lay before; apply puts it back',
   },
-  wait: { commands: MOVING, help: 'wait while another run works on the filesystem, instead of failing' },
+  wait: {
+    commands: MOVING_ANYTHING,
+    help: 'wait while another run works on the filesystem, instead of failing',
+  },
+  cluster: {
+    commands: DEFRAGMENTING,
+    help: 'also pack the small files of each directory together, in the order of reading it',
+  },
+  'order-file': {
+    value: 'FILE',
+    commands: DEFRAGMENTING,
+    help: 'lay the files that FILE lists, a path a line or up to each NUL, one behind the other',
+  },
   measure: {
     commands: MOVING,
     help: 'measure what reading a sample of the files takes, before and after',
   },
-  exclusive: { commands: MOVING, help: 'leave files alone that another process has open' },
+  exclusive: { commands: MOVING_ANYTHING, help: 'leave files alone that another process has open' },
   'allow-fast-commit': {
-    commands: MOVING,
+    commands: MOVING_ANYTHING,
     help: 'take the risk of fast_commit before Linux 7.0: a crash can lose synced writes',
   },
   'allow-no-journal': {
-    commands: MOVING,
+    commands: MOVING_ANYTHING,
     help: 'take the risk of no journal: a crash can corrupt files being moved',
   },
   help: { short: 'h', help: 'print this help' },
@@ -157,18 +197,23 @@ export const OPTIONS = {
 
 export type OptionName = keyof typeof OPTIONS;
 
+/** Those that `space` has when it only looks. */
+const LOOKING: ReadonlySet<OptionName> = new Set(['json', 'help', 'version']);
+
 const specOf = (name: OptionName): OptionSpec => OPTIONS[name];
 
 /** A run that the command line asks for. */
 export interface Invocation {
   readonly kind: 'run';
-  readonly command: Command;
+  readonly command: Command | 'consolidate';
   readonly targets: readonly (string | Buffer)[];
   readonly verbose: boolean;
   readonly json: boolean;
   /** How many of the worst files the report lists. */
   readonly top: number;
-  readonly engine: DefragmentOptions & Pick<PlanTargetsOptions, 'output'>;
+  readonly engine: DefragmentOptions &
+    Pick<PlanTargetsOptions, 'output'> &
+    Pick<ConsolidateOptions, 'run' | 'bytes'>;
 }
 
 export type CommandLine = Invocation | { readonly kind: 'help' } | { readonly kind: 'version' };
@@ -195,7 +240,7 @@ export function parseCommandLine(
   checkTargets(command, targets);
   return {
     kind: 'run',
-    command,
+    command: values.has('consolidate') ? 'consolidate' : command,
     targets: targets.map(({ text, index }) => (text.includes('\ufffd') ? (bytesOf(index) ?? text) : text)),
     verbose: values.has('verbose'),
     json: values.has('json'),
@@ -203,7 +248,11 @@ export function parseCommandLine(
     engine: {
       ...engineOptions(values),
       ...(command === 'plan' && { output: valueOf(values, 'output', parsePath) }),
-      ...(MOVING.includes(command) && movingOptions(values)),
+      ...(MOVING_ANYTHING.includes(command) && movingOptions(values)),
+      ...(command === 'space' && {
+        run: valueOf(values, 'run', parseSizeAboveZero),
+        bytes: valueOf(values, 'bytes', parseSizeAboveZero),
+      }),
       ...(command === 'defrag' && defragOptions(values)),
     },
   };
@@ -277,6 +326,15 @@ function checkOptions(command: Command, values: Values): void {
   if (values.has('full') && values.has('fragment-size')) {
     throw new UsageError('--full and --fragment-size exclude each other');
   }
+  if (command === 'space' && !values.has('consolidate')) {
+    const name = [...values.keys()].find((one) => !LOOKING.has(one));
+    if (name !== undefined) {
+      throw new UsageError(`the command space has no option --${name} without --consolidate`);
+    }
+  }
+  if (values.has('run') && values.has('bytes')) {
+    throw new UsageError('--run and --bytes exclude each other');
+  }
   if (values.has('state') && values.has('no-state')) {
     throw new UsageError('--state and --no-state exclude each other');
   }
@@ -318,6 +376,7 @@ function engineOptions(values: Values): DefragmentOptions {
   return {
     full: values.has('full'),
     fragmentSize: valueOf(values, 'fragment-size', parseSizeAboveZero),
+    align: valueOf(values, 'align', parseAlignment),
     exclude,
     minSize,
     maxSize,
@@ -331,6 +390,8 @@ function defragOptions(values: Values): DefragmentOptions {
   return {
     state: values.has('no-state') ? undefined : (state ?? true),
     ignoreHistory: values.has('ignore-history'),
+    cluster: values.has('cluster'),
+    orderFile: valueOf(values, 'order-file', parsePath),
     makeRoom: !values.has('no-make-room'),
   };
 }
@@ -345,6 +406,7 @@ function movingOptions(values: Values): DefragmentOptions {
     timeLimit: valueOf(values, 'time-limit', parseDuration),
     maxBytes: valueOf(values, 'max-bytes', parseSizeAboveZero),
     maxWrittenPercent: valueOf(values, 'max-written-percent', parsePercent),
+    reserve: valueOf(values, 'reserve', parseReserve),
     keepUndo: valueOf(values, 'keep-undo', parsePath),
     wait: values.has('wait'),
     measure: values.has('measure'),

@@ -1,6 +1,7 @@
 import { check } from '../scan/check.ts';
 import { space } from '../scan/space.ts';
 import { apply } from '../move/apply.ts';
+import { consolidate } from '../move/consolidate.ts';
 import { defragment, type DefragmentOptions } from '../move/defragment.ts';
 import { PlanFileError } from '../plan/planFile.ts';
 import { plan } from '../plan/planTargets.ts';
@@ -21,7 +22,10 @@ import { styleFor } from './terminal.ts';
 const applyFile = ([file, target]: readonly (string | Buffer)[], options: DefragmentOptions) =>
   apply(file, { ...options, target });
 
-const ENGINE = { defrag: defragment, check, plan, apply: applyFile, space };
+const ENGINE = { defrag: defragment, check, plan, apply: applyFile, space, consolidate };
+
+/** What finishes something when it is stopped. */
+const MOVING: ReadonlySet<EngineCommand> = new Set(['defrag', 'apply', 'consolidate']);
 
 /** The commands that are one run of the engine. */
 export type EngineCommand = keyof typeof ENGINE;
@@ -48,9 +52,7 @@ async function runEngine(
   console: Console,
 ): Promise<ExitCode> {
   using stop = new StopSignals(() => {
-    void console.warn(
-      command === 'defrag' || command === 'apply' ? 'stopping: finishing the chunk in hand' : 'stopping',
-    );
+    void console.warn(MOVING.has(command) ? 'stopping: finishing the chunk in hand' : 'stopping');
   });
   const reporter = json
     ? new JsonReporter({ verbose })

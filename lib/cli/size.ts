@@ -40,6 +40,18 @@ export function parseSizeAboveZero(text: string, where: string): Bytes {
 }
 
 /**
+ * A size that is a power of two: every block size is one, so such a size is a multiple of it or the reverse.
+ *
+ * @param where the option, for the message
+ * @throws UsageError
+ */
+export function parseAlignment(text: string, where: string): Bytes {
+  const size = parseSize(text, where);
+  if (Number.isInteger(Math.log2(size))) return size;
+  throw new UsageError(`${where} ${text} is not a power of two: give a size such as 64K or 1M`);
+}
+
+/**
  * Bytes a second: a size that is not 0, with or without "/s".
  *
  * @param where the option, for the message

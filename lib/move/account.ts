@@ -1,10 +1,11 @@
 import type { BudgetLimit } from './budget.ts';
 import { readSeconds, type DeviceProfile } from '../layout/readCost.ts';
 import { bytes, type Bytes } from '../layout/units.ts';
-import { named, type DefragmentedEvent, type DefragSummary, type ProgressEvent } from '../report/events.ts';
+import { named, type ArrangedEvent, type DefragmentedEvent, type DefragSummary, type ProgressEvent } from '../report/events.ts';
 import type { Reason } from '../scan/reasons.ts';
 import type { ScannedFile } from '../scan/scan.ts';
 import type { Tally } from '../scan/session.ts';
+import type { Arranged } from './arrange.ts';
 import type { Gain } from './candidate.ts';
 import { bytesWritten } from './pace/counters.ts';
 
@@ -27,6 +28,7 @@ export class Account {
     readSecondsBefore: 0,
     readSecondsAfter: 0,
   };
+  readonly #arranged = { groups: 0, groupsMoved: 0, files: 0, jumpsBefore: 0, jumpsAfter: 0 };
   readonly #measured = { files: 0, bytes: 0, secondsBefore: 0, secondsAfter: 0 };
   readonly #left = { files: 0, bytes: 0 };
   /** Whether everything that is left is known. */
@@ -56,6 +58,31 @@ export class Account {
   /** Other files went out of the way. */
   evacuated(size: Bytes): void {
     this.#sum.bytesEvacuated += size;
+  }
+
+  /** What became of files that were to lie one behind the other. @returns what is to be told of it, if anything */
+  arranged(outcome: Arranged, bytesMoved: Bytes): ArrangedEvent | undefined {
+    const { group, files, jumpsBefore, jumpsAfter, reason, why } = outcome;
+    this.#arranged.groups++;
+    if (files > 0) this.#arranged.groupsMoved++;
+    this.#arranged.files += files;
+    this.#arranged.jumpsBefore += jumpsBefore;
+    this.#arranged.jumpsAfter += jumpsAfter;
+    if (files === 0 && reason === undefined) return undefined;
+    return {
+      type: 'arranged',
+      ...named(group.path),
+      files,
+      bytesMoved,
+      jumpsBefore,
+      jumpsAfter,
+      ...(reason !== undefined && { incomplete: reason }),
+      ...(why !== undefined && { detail: why }),
+    };
+  }
+
+  get arrangedSums(): NonNullable<DefragSummary['arranged']> {
+    return { ...this.#arranged };
   }
 
   /** A file is left for another run, and what moving it would have moved. */

@@ -28,7 +28,11 @@ export interface ApplyOptions extends Omit<
   | 'fragmentSize'
   | 'full'
   | 'everyFile'
+  | 'align'
   | 'deviceProfile'
+  | 'cluster'
+  | 'order'
+  | 'orderFile'
   | 'state'
   | 'ignoreHistory'
   | 'makeRoom'
@@ -56,7 +60,9 @@ export async function* apply(
   });
   const plan = read instanceof Error ? undefined : read;
   const sections = plan?.filesystems ?? [];
-  yield* inRun<ApplyEvent>(others, target === undefined ? sections.length : 1, async function* (run) {
+  // What the plan does not name stays where it is.
+  const named = { ...others, makeRoom: false };
+  yield* inRun<ApplyEvent>(named, target === undefined ? sections.length : 1, async function* (run) {
     if (read instanceof Error) yield run.tally.fail(Buffer.from(file), read);
     else if (yield* run.begin()) {
       const events = target === undefined ? eachFilesystem(run, read) : oneFilesystem(run, read, target);

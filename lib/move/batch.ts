@@ -2,7 +2,7 @@ import { atLeast } from '../ext4/safety.ts';
 import type { SystemError } from '../kernel/errors.ts';
 import { closeFd } from '../kernel/handle.ts';
 import { blocks, type Bytes } from '../layout/units.ts';
-import { DonorStock } from '../place/donors.ts';
+import { DonorStock, spendableBlocks } from '../place/donors.ts';
 import { place } from '../place/place.ts';
 import type { SearchDepth } from '../place/searchDepth.ts';
 import type { PlanOptions } from '../plan/plan.ts';
@@ -22,6 +22,7 @@ import { openAll, type Job } from './opening.ts';
 import type { Pace } from './pace/pace.ts';
 import { exchangeAll, fail, type MovingFile } from './pipeline.ts';
 import { ReadAhead } from './readAhead.ts';
+import { watched, Watchdog } from './watchdog.ts';
 
 export interface BatchContext {
   readonly filesystem: Filesystem;
@@ -45,6 +46,8 @@ export interface BatchContext {
   readonly placer: Placer;
   /** Where the allocator can be made to look longer. */
   readonly searchDepth: SearchDepth | undefined;
+  /** The share of the filesystem that always stays free, where it is not the usual one. */
+  readonly reserveShare?: number | undefined;
 }
 
 /** What a batch's files are placed with. */
@@ -73,16 +76,23 @@ export type Placer = (jobs: readonly Job[], context: PlacingContext) => AsyncGen
  */
 export async function* moveBatch(
   candidates: readonly Candidate[],
-  context: BatchContext,
+  surroundings: BatchContext,
 ): AsyncGenerator<Outcome, void, void> {
-  const { filesystem, barrier, pace, budget } = context;
+  const { filesystem, barrier, pace, dirFd, reserveShare } = surroundings;
   const { blockSize } = filesystem;
+  if ((await spendableBlocks(dirFd, reserveShare)) === 0) {
+    for (const candidate of candidates) yield leftAlone(candidate, 'no-space');
+    return;
+  }
+  using watchdog = await Watchdog.start(surroundings);
+  const context = watched(surroundings, watchdog);
+  const { budget } = context;
   let jobs: readonly Job[] = [];
   const inOrder = await inDirectoryOrder(candidates);
   const nearFd = inOrder.length === 0 ? undefined : await openParent(inOrder[0].file);
   const stocks: DonorStock[] = [];
   const anotherStock = () => {
-    stocks.push(new DonorStock([nearFd ?? context.dirFd, context.dirFd], blockSize));
+    stocks.push(new DonorStock([nearFd ?? dirFd, dirFd], blockSize, reserveShare));
     return stocks[stocks.length - 1];
   };
   using leases = new Leases(() => barrier.commit());
@@ -90,14 +100,18 @@ export async function* moveBatch(
   let unjudged: readonly Job[] = [];
   let readAhead: ReadAhead | undefined;
   try {
-    const opened = await openAll(inOrder, context, leases);
+    const opened = await openAll(inOrder, surroundings, leases);
     jobs = opened.jobs;
     yield* opened.outcomes;
     // The device has nothing else to do while places are looked for.
     readAhead = new ReadAhead(jobs, readingContext(context, jobs));
     readAhead.start();
     const placed = yield* context.placer(jobs, { ...context, stock: anotherStock(), anotherStock });
-    for (const { job, reason } of placed.refused) yield leftAlone(job.candidate, reason, job.why);
+    for (const { job, reason } of placed.refused) {
+      // What was to be tried next was not.
+      const found = budget.signal.aborted && reason === 'no-better-place' ? context.ending() : reason;
+      yield watchdog.explain(leftAlone(job.candidate, found, job.why));
+    }
     for (const { candidate } of placed.later ?? []) yield { kind: 'again', candidate };
     unjudged = placed.jobs;
     const pipeline = { blockSize, barrier, leases, readAhead, pace, signal: budget.signal };
@@ -114,7 +128,11 @@ export async function* moveBatch(
     await barrier.commit();
     unjudged = [];
     const outcomes = await allOf(placed.jobs.map((job) => judge(job, context)));
-    for (const [i, outcome] of outcomes.entries()) yield await measure(outcome, placed.jobs[i], context);
+    // Whoever asks for these may take his time, and somebody else may want the space.
+    await allOf(stocks.map((stock) => stock.close()));
+    for (const [i, outcome] of outcomes.entries()) {
+      yield watchdog.explain(await measure(outcome, placed.jobs[i], context));
+    }
   } finally {
     // Nobody asks for more, or something went wrong: what could not be written has to go back all the same.
     const committed = await Promise.allSettled(unjudged.length > 0 ? [barrier.commit()] : []);

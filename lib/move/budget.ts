@@ -4,6 +4,8 @@ export interface Limits {
   readonly time?: number | undefined;
   /** To be moved. */
   readonly bytes?: number | undefined;
+  /** What ends it without any limit reached. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export type BudgetLimit = 'time' | 'bytes';
@@ -20,11 +22,10 @@ export class Budget implements Disposable {
   #left: number;
   #reached: BudgetLimit | undefined;
 
-  constructor(wider: Budget | AbortSignal | undefined, { time, bytes = Infinity }: Limits) {
+  constructor(wider: Budget | AbortSignal | undefined, { time, bytes = Infinity, signal }: Limits) {
     this.#wider = wider instanceof Budget ? wider : undefined;
     const outer = wider instanceof Budget ? wider.signal : wider;
-    this.signal =
-      outer === undefined ? this.#exhausted.signal : AbortSignal.any([outer, this.#exhausted.signal]);
+    this.signal = AbortSignal.any([outer, signal, this.#exhausted.signal].filter((one) => one !== undefined));
     this.#left = bytes;
     if (time === undefined) return;
     // A longer delay than setTimeout bears is longer than anybody waits.

@@ -1,5 +1,6 @@
 import type { ExtentTable } from '../layout/extents.ts';
 import { blocks, type Blocks, type Bytes } from '../layout/units.ts';
+import type { Share } from '../plan/arrange.ts';
 import type { PlanKind, PlanStep } from '../plan/planFile.ts';
 import type { PlacementStep } from '../report/events.ts';
 import type { Reason } from '../scan/reasons.ts';
@@ -43,6 +44,8 @@ export interface Candidate {
   readonly generation?: number;
   /** For the first round; what is left then is planned anew. */
   readonly prescribed?: Prescription | undefined;
+  /** Where it goes together with others, instead of what the planner would choose. */
+  readonly share?: Share | undefined;
   readonly earlier?: {
     readonly gain: Gain;
     readonly moved: Blocks;
@@ -79,7 +82,7 @@ export type Outcome =
   /** What is done to find a place. */
   | { readonly kind: 'placing'; readonly path: Buffer; readonly step: PlacementStep; readonly reason: string }
   /** Blocks of other files went elsewhere, to make room. */
-  | { readonly kind: 'evacuated'; readonly moved: Blocks }
+  | { readonly kind: 'evacuated'; readonly path: Buffer; readonly moved: Blocks }
   | { readonly kind: 'pause'; readonly pause: Pause };
 
 export const movedEarlier = ({ earlier }: Candidate): Blocks => earlier?.moved ?? blocks(0);

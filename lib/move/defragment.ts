@@ -6,6 +6,8 @@ import { countFragments } from '../layout/fragments.ts';
 import { typicalDevice, type DeviceProfile } from '../layout/readCost.ts';
 import { blocks, bytes, toBytes, type Bytes } from '../layout/units.ts';
 import { Discovery } from '../plan/discovery.ts';
+import { clusterGroups, orderGroups, type Group } from '../plan/groups.ts';
+import { OrderList } from '../plan/orderList.ts';
 import { PlanRecorder } from '../plan/planRecorder.ts';
 import { planScanned } from '../plan/planScanned.ts';
 import type { Worthwhile } from '../plan/worstFirst.ts';
@@ -29,9 +31,11 @@ import {
 } from '../scan/session.ts';
 import type { FoundByNumber, TableScan } from '../scan/tableScan.ts';
 import type { Target } from '../scan/targets.ts';
+import { reserveShareFor } from '../place/donors.ts';
 import { SearchDepth } from '../place/searchDepth.ts';
 import { defaultStatePath } from '../state/runState.ts';
 import { Account } from './account.ts';
+import { arrange, type Arranged, type Planned } from './arrange.ts';
 import { Barrier } from './barrier.ts';
 import { moveBatch, placeWhereFree, type BatchContext } from './batch.ts';
 import { Budget, type BudgetLimit } from './budget.ts';
@@ -61,6 +65,11 @@ export interface DefragmentOptions extends CommonOptions, PaceOptions, Partial<S
   /** Move no more on a filesystem than this much of its size, in percent. */
   readonly maxWrittenPercent?: number | undefined;
   /**
+   * How much of a filesystem stays free whatever happens, in percent, from 0 to 99: by default the larger of 5 % and what
+   * is reserved for root, which anybody but root leaves in any case.
+   */
+  readonly reserve?: number | undefined;
+  /**
    * Where to keep what the next run can use: how far this one came, and which files fragment again. A file's path, or
    * true for the usual place (see {@link defaultStatePath}). Nothing is kept without it.
    */
@@ -79,6 +88,18 @@ export interface DefragmentOptions extends CommonOptions, PaceOptions, Partial<S
    * `exclude` is given. That takes root and a device that can be read, and more is written than is defragmented.
    */
   readonly makeRoom?: boolean | undefined;
+  /**
+   * Also pack the small files of each directory together, in the order in which reading the directory answers their
+   * names, where they do not lie so already. Files that are contiguous by themselves are moved for that.
+   */
+  readonly cluster?: boolean | undefined;
+  /**
+   * Files to be laid one behind the other in this order, in as few runs as possible and whatever size they are: such as
+   * those that are read at boot. Paths as of targets; what is no file of a target is skipped.
+   */
+  readonly order?: readonly TargetPath[] | undefined;
+  /** A file with such a list: a path in each line, or up to each NUL where there is one. */
+  readonly orderFile?: TargetPath | undefined;
   /** Measure what reading a sample of the files takes, before and after. */
   readonly measure?: boolean | undefined;
 }
@@ -139,7 +160,16 @@ function checkDefragOptions(options: DefragmentOptions): void {
     if (value !== undefined && !(value > 0))
       throw new RangeError(`${name} must be more than 0, not ${value}`);
   }
-  const { pressure } = options;
+  const { pressure, order, orderFile } = options;
+  if (typeof order === 'string' || Buffer.isBuffer(order))
+    throw new TypeError('order must be a list of paths');
+  if (order !== undefined && orderFile !== undefined) {
+    throw new RangeError('order and orderFile exclude each other');
+  }
+  const { reserve = 0 } = options;
+  if (!(reserve >= 0 && reserve <= 99)) {
+    throw new RangeError(`reserve must be a percentage from 0 to 99, not ${reserve}`);
+  }
   if (pressure !== undefined && !(pressure > 0 && pressure <= 100)) {
     throw new RangeError(`pressure must be a percentage from 1 to 100, not ${pressure}`);
   }
@@ -156,6 +186,7 @@ export class Run {
   readonly #measurement: Measurement | undefined;
   readonly account = new Account(this.tally);
   #undo: PlanRecorder | undefined;
+  #order: OrderList | undefined;
   /** Targets that have not been begun. */
   #ahead: number;
   #reached: BudgetLimit | undefined;
@@ -164,6 +195,8 @@ export class Run {
   /** Those that found no place so far, where room is made. */
   #waiting: Verdict[] | undefined;
   #discovery: Discovery<MovingEvent> | undefined;
+  /** Files that have been dealt with together with others. */
+  #arranged = new Set<number>();
   #memory: Memory | undefined;
   #device: DeviceProfile = typicalDevice(false);
 
@@ -178,20 +211,27 @@ export class Run {
 
   /** Makes ready. @returns whether the run can begin */
   async *begin(): AsyncGenerator<MovingEvent, boolean, void> {
-    const { keepUndo } = this.options;
-    if (keepUndo === undefined) return true;
+    const { keepUndo, order, orderFile } = this.options;
+    let path: TargetPath = '';
     try {
-      this.#undo = await PlanRecorder.open(keepUndo, 'undo', this.options);
+      if (order !== undefined) this.#order = new OrderList(order);
+      if (orderFile !== undefined) this.#order = await OrderList.read((path = orderFile));
+      if (keepUndo !== undefined) {
+        this.#undo = await PlanRecorder.open((path = keepUndo), 'undo', this.options);
+      }
       return true;
     } catch (error) {
       if (!isSystemFailure(error)) throw error;
-      yield this.tally.fail(Buffer.from(keepUndo), error);
+      yield this.tally.fail(Buffer.from(path), error);
       return false;
     }
   }
 
   /** Leaves what was to be kept of the run. */
   async *end(): AsyncGenerator<MovingEvent, void, void> {
+    // Of a run that was stopped nobody knows what it would have found.
+    const unknown = this.options.signal?.aborted ? [] : (this.#order?.unknown() ?? []);
+    for (const path of unknown) yield this.tally.skip(path, 'not-in-target');
     const error = await this.saveUndo();
     if (error !== undefined) yield this.tally.fail(Buffer.from(this.options.keepUndo ?? ''), error);
   }
@@ -210,8 +250,54 @@ export class Run {
   /** Defragments a target. */
   async *target(target: Target, tables: TableScan | undefined): AsyncGenerator<MovingEvent, void, void> {
     yield* this.at(target, tables !== undefined, this.options, (context) =>
-      tables === undefined ? this.#walk(target, context) : this.#worstFirst(target, tables, context),
+      this.#work(target, tables, context),
     );
+  }
+
+  async *#work(
+    target: Target,
+    tables: TableScan | undefined,
+    context: BatchContext,
+  ): AsyncGenerator<MovingEvent, void, void> {
+    yield* this.#arrange(target, tables !== undefined, context);
+    yield* tables === undefined ? this.#walk(target, context) : this.#worstFirst(target, tables, context);
+  }
+
+  /** Lays files one behind the other where that is asked for, before each is looked at by itself. */
+  async *#arrange(
+    target: Target,
+    tables: boolean,
+    context: BatchContext,
+  ): AsyncGenerator<MovingEvent, void, void> {
+    this.#arranged = new Set();
+    for await (const group of this.#groups(target, tables)) {
+      if (context.budget.signal.aborted) return;
+      const verdicts: Verdict[] = [];
+      try {
+        for await (const outcome of arrange(group, context, verdicts)) yield* this.#report(outcome, context);
+        while (verdicts.length > 0) yield* this.#report(verdicts.shift()!, context);
+      } finally {
+        // Nobody is told any more; what was done counts all the same.
+        for (const verdict of verdicts) void [...this.#report(verdict, context)];
+      }
+      await this.#memory?.saveNowAndThen();
+      await this.#undo?.saveNowAndThen();
+    }
+  }
+
+  async *#groups(target: Target, tables: boolean): AsyncGenerator<Group, void, void> {
+    const listed = new Set<number>();
+    const { cluster = false } = this.options;
+    if (this.#order !== undefined) {
+      for await (const group of orderGroups(this.#order, target, this.options)) {
+        for (const { inode } of group.files) listed.add(inode);
+        yield group;
+      }
+    }
+    if (!cluster) return;
+    for await (const group of clusterGroups(target, tables, this.options)) {
+      yield { ...group, files: group.files.filter(({ inode }) => !listed.has(inode)) };
+    }
   }
 
   /**
@@ -257,6 +343,7 @@ export class Run {
           barrier,
           planOptions: planOptionsFor(target, options),
           searchDepth: await SearchDepth.of(filesystem, dirFd),
+          reserveShare: await this.#reserveShareOf(dirFd),
         };
         // What a killed run left raised.
         surroundings.searchDepth?.restore();
@@ -298,6 +385,11 @@ export class Run {
     if (maxWrittenPercent === undefined) return undefined;
     const { total, blockSize } = await statFilesystem(dirFd);
     return (toBytes(total, blockSize) * maxWrittenPercent) / 100;
+  }
+
+  async #reserveShareOf(dirFd: number): Promise<number | undefined> {
+    const { reserve } = this.options;
+    return reserve === undefined ? undefined : reserveShareFor(reserve, await statFilesystem(dirFd));
   }
 
   /** Takes up what earlier runs left. */
@@ -359,6 +451,7 @@ export class Run {
         continue;
       }
       this.tally.files++;
+      if (this.#arranged.has(item.inode)) continue;
       const planned = planScanned(item, context.planOptions);
       if (typeof planned === 'string') {
         const fragments = countFragments(item.extents);
@@ -389,6 +482,7 @@ export class Run {
       batch: BATCH,
       tally: this.tally,
       count: (fragments) => this.account.count(fragments),
+      arranged: this.#arranged,
       refuses: (file) => this.#memory?.refuses(file),
       signal: this.options.signal,
     });
@@ -524,7 +618,10 @@ export class Run {
     }
   }
 
-  *#report(outcome: Exclude<Outcome, { kind: 'again' }>, context: BatchContext): Iterable<MovingEvent> {
+  *#report(
+    outcome: Exclude<Outcome, { kind: 'again' }> | Planned | Arranged,
+    context: BatchContext,
+  ): Iterable<MovingEvent> {
     const asBytes = (count: number) => toBytes(blocks(count), context.filesystem.blockSize);
     if (outcome.kind === 'pause') {
       yield this.#pause(outcome.pause);
@@ -541,6 +638,7 @@ export class Run {
       const moved = asBytes(outcome.moved);
       this.account.evacuated(moved);
       context.budget.spend(moved);
+      yield this.account.progress(outcome.path, this.#discovery?.bytesFound ?? 0);
       return;
     }
     if (outcome.kind === 'placing') {
@@ -548,7 +646,17 @@ export class Run {
       yield { type: 'placement', ...named(path), step, reason };
       return;
     }
-    const { file, planned, generation } = outcome.candidate;
+    if (outcome.kind === 'planned') {
+      this.account.bytesPlanned += asBytes(outcome.blocks);
+      return;
+    }
+    if (outcome.kind === 'arranged') {
+      const event = this.account.arranged(outcome, asBytes(outcome.moved));
+      if (event !== undefined) yield event;
+      return;
+    }
+    const { file, planned, generation, share } = outcome.candidate;
+    if (share !== undefined) this.#arranged.add(file.inode);
     const id = generation === undefined ? undefined : { inode: file.inode, generation };
     if (outcome.kind === 'defragmented') {
       const { gain, incomplete, why, layouts } = outcome;
@@ -556,12 +664,17 @@ export class Run {
       if (incomplete === 'budget') this.account.leave(planned - moved);
       // The next run goes on with what was moved in part.
       const inPart = incomplete === 'budget' || incomplete === 'interrupted';
-      if (id !== undefined && !inPart) {
+      const better = gain.fragmentsAfter < gain.fragmentsBefore;
+      if (id !== undefined && better && !inPart) {
         this.#memory?.moved(id, gain.fragmentsBefore, gain.fragmentsAfter);
       }
       const size = asBytes(gain.blocks);
       if (this.#undo !== undefined && id !== undefined) {
         recordUndo(this.#undo, file, id, layouts, this.#device);
+      }
+      if (share !== undefined && !better) {
+        this.account.count(gain.fragmentsBefore);
+        return;
       }
       const event = this.account.defragmented(file, gain, size, moved, incomplete, why, this.#device);
       yield* this.#tell(event, file.inode);
@@ -587,6 +700,11 @@ export class Run {
     yield* this.#tell(perDay === undefined ? event : { ...event, fragmentsPerDay: perDay }, file.inode);
   }
 
+  /** Tells of what happens while room is made for no file, and counts it. */
+  tellOfRoom(outcome: Outcome, context: BatchContext): Iterable<MovingEvent> {
+    return outcome.kind === 'again' ? [] : this.#report(outcome, context);
+  }
+
   #pause({ paused, percent }: Pause): MovingEvent {
     return { type: 'pause', paused, percent: Math.round(percent), seconds: this.tally.seconds };
   }
@@ -597,6 +715,9 @@ export class Run {
     if (reached !== undefined && this.#ahead > 0) this.account.leftComplete = false;
     return {
       ...this.account.summary(interrupted ? undefined : reached, interrupted),
+      ...((this.options.cluster === true || this.#order !== undefined) && {
+        arranged: this.account.arrangedSums,
+      }),
       ...(this.#undo?.saved === true && { undoFile: this.options.keepUndo }),
     };
   }

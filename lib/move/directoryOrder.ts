@@ -1,7 +1,10 @@
 import { closeFd, readEntries } from '../kernel/handle.ts';
 import { isSystemFailure } from '../kernel/errors.ts';
-import { openParent } from '../scan/scan.ts';
-import type { Candidate } from './candidate.ts';
+import { openParent, type ScannedFile } from '../scan/scan.ts';
+
+interface InDirectory {
+  readonly file: ScannedFile;
+}
 
 /** Who goes through a directory of more names than these does not wait for the device alone. */
 const MOST_NAMES = 100_000;
@@ -10,24 +13,24 @@ const MOST_NAMES = 100_000;
  * Puts the files of each directory next to each other, in the order in which reading the directory answers their names:
  * what takes its places in this order is read in it by who goes through the directory.
  */
-export async function inDirectoryOrder(candidates: readonly Candidate[]): Promise<Candidate[]> {
-  const directories = new Map<string, Candidate[]>();
+export async function inDirectoryOrder<F extends InDirectory>(candidates: readonly F[]): Promise<F[]> {
+  const directories = new Map<string, F[]>();
   for (const candidate of candidates) {
     const key = directoryOf(candidate);
     const files = directories.get(key);
     if (files === undefined) directories.set(key, [candidate]);
     else files.push(candidate);
   }
-  const groups = await Promise.all([...directories.values()].map(sorted));
+  const groups = await Promise.all([...directories.values()].map((files) => sorted(files)));
   return groups.flat();
 }
 
-function directoryOf({ file: { handle, relative } }: Candidate): string {
+function directoryOf({ file: { handle, relative } }: InDirectory): string {
   if (handle !== undefined) return String(handle.parent);
   return relative.toString('latin1', 0, Math.max(0, relative.lastIndexOf(0x2f)));
 }
 
-async function sorted(files: Candidate[]): Promise<Candidate[]> {
+async function sorted<F extends InDirectory>(files: F[]): Promise<F[]> {
   if (files.length === 1) return files;
   const fd = await openParent(files[0].file);
   if (fd === undefined) return files;
@@ -45,7 +48,7 @@ async function sorted(files: Candidate[]): Promise<Candidate[]> {
   } finally {
     await closeFd(fd);
   }
-  const placeOf = ({ file }: Candidate) => places.get(file.inode) ?? Infinity;
+  const placeOf = ({ file }: F) => places.get(file.inode) ?? Infinity;
   return files.sort((a, b) => {
     const [first, second] = [placeOf(a), placeOf(b)];
     return first === second ? 0 : first - second;

@@ -70,9 +70,9 @@ export async function* evacuate(
   around: Surroundings,
   context: BatchContext,
 ): AsyncGenerator<Outcome, Cleared | Blocked, void> {
-  const { filesystem, dirFd, barrier, searchDepth } = context;
+  const { filesystem, dirFd, barrier, searchDepth, reserveShare } = context;
   if (window.extents.length === 0) return claim(window, least, context);
-  const refuge = new Refuge(dirFd, filesystem.blockSize, window);
+  const refuge = new Refuge(dirFd, filesystem.blockSize, window, reserveShare);
   const plugs: number[] = [];
   const held = () => [...refuge.fds, ...plugs];
   let cleared = false;
@@ -179,7 +179,7 @@ async function* evacuateGroup(
       if ('paused' in step) yield { kind: 'pause', pause: step };
       else {
         const moved = files.reduce((sum, file) => sum + file.moved, 0);
-        yield { kind: 'evacuated', moved: blocks(moved - before) };
+        yield { kind: 'evacuated', path: step.path, moved: blocks(moved - before) };
         before = moved;
       }
     }
@@ -347,7 +347,7 @@ async function settle(file: Occupant, context: BatchContext): Promise<boolean> {
 async function plug(
   window: Window,
   fds: readonly number[],
-  { dirFd, filesystem, pageSize }: BatchContext,
+  { dirFd, filesystem, pageSize, reserveShare }: BatchContext,
 ): Promise<readonly number[]> {
   const { blockSize, geometry } = filesystem;
   const [start, end] = [blocks(window.start), blocks(window.start + window.length)];
@@ -372,6 +372,7 @@ async function plug(
     }
   }
   const blocksPerPage = Math.max(1, pageSize / blockSize);
-  const { files } = await placeExactly(dirFd, sites, { blockSize, blocksPerPage, geometry });
+  const options = { blockSize, blocksPerPage, geometry, reserveShare };
+  const { files } = await placeExactly(dirFd, sites, options);
   return files;
 }

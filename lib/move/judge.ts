@@ -4,8 +4,10 @@ import { fiemap } from '../kernel/fiemap.ts';
 import { mergeExtents, type ExtentTable } from '../layout/extents.ts';
 import { fingerprint } from '../layout/fingerprint.ts';
 import { countFragments } from '../layout/fragments.ts';
-import { blocks, bytes, type Bytes } from '../layout/units.ts';
+import { blocks, bytes, toBytes, type Blocks, type Bytes } from '../layout/units.ts';
+import { countUnaligned } from '../place/assign.ts';
 import { clip, fragmentsAfter, relocate } from '../plan/plan.ts';
+import { formatSize } from '../report/format.ts';
 import type { Reason } from '../scan/reasons.ts';
 import type { BatchContext } from './batch.ts';
 import { leftAlone, movedEarlier, type Gain, type Outcome } from './candidate.ts';
@@ -55,22 +57,40 @@ export async function judge(job: Job, context: BatchContext): Promise<Outcome> {
       const next = { ...candidate, prescribed: undefined, earlier: { gain, moved, rounds, layouts } };
       return { kind: 'again', candidate: next };
     }
-    const why = incomplete === 'no-better-place' ? job.why : undefined;
-    return { kind: 'defragmented', candidate, gain, moved, incomplete, why, layouts };
+    const cutOff = context.budget.signal.aborted ? context.ending() : 'no-space';
+    const reason = incomplete ?? (job.cut ? cutOff : undefined);
+    const why = reason === 'no-better-place' ? job.why : misalignment(job, context);
+    return { kind: 'defragmented', candidate, gain, moved, incomplete: reason, why, layouts };
   } catch (error) {
     if (!isSystemFailure(error)) throw error;
     return failure(job, error);
   }
 }
 
-/** Whether a file is better than before; one that was to be put back must lie where it did, fragments or not. */
+/**
+ * Whether a file is better than before. One that was to be put back must lie where it did, fragments or not; of one that
+ * goes together with others it is enough that it is no worse.
+ */
 function isImproved({ candidate, plan, segments }: Job, layout: ExtentTable): boolean {
+  if (candidate.share !== undefined) return countFragments(layout) <= plan.fragmentsBefore;
   if (candidate.prescribed?.kind !== 'undo') return countFragments(layout) < plan.fragmentsBefore;
   return fingerprint(layout) === fingerprint(relocate(plan.extents, segments));
 }
 
 /** Calls at a time, to keep every processor busy. */
 const DROPS = 4;
+
+/** That something could not be aligned which was to be, in words. */
+function misalignment({ candidate, plan, segments }: Job, context: BatchContext): string | undefined {
+  const { align } = context.planOptions;
+  // What goes together with others is aligned together with them.
+  if (align === undefined || candidate.share !== undefined) return undefined;
+  return countUnaligned({ ...plan, align }, segments) > 0 ? noAlignedPlace(align, context) : undefined;
+}
+
+/** @param align in blocks */
+export const noAlignedPlace = (align: Blocks, { filesystem }: Pick<BatchContext, 'filesystem'>): string =>
+  `no place for it that begins at a multiple of ${formatSize(toBytes(align, filesystem.blockSize))} was found`;
 
 /** Drops from the cache what was not in it before. */
 export async function dropCached({ fd, toDrop }: MovingFile): Promise<void> {

@@ -20,18 +20,21 @@ const MiB = 1024 * 1024;
 
 /** The largest window that is cleared at once: what is held meanwhile is that much. */
 const LARGEST_WINDOW = 64 * MiB;
-/** As long a run is good enough where all in one is not to be had. */
-const GOOD_RUN = 8 * MiB;
-/** To clear a window no more is moved than this times its length. */
+/** Bytes: as long a run is good enough where all in one is not to be had. */
+export const GOOD_RUN = 8 * MiB;
+/** Blocks more than that, since what goes into it does not come out even. */
+const MARGIN = 64;
+/** To clear a window no more is moved than this times its length; and so for all windows together. */
 const MOST_COST = 1.5;
 /** The share of what may be allocated that a window may take: evacuating needs some to and fro. */
 const SHARE = 0.8;
 /** Windows that turn out not to be clearable before it is given up. */
 const TRIES = 12;
-/** More extents than that are not kept: of a larger filesystem only a part of the device is looked at. */
-const MOST_EXTENTS = 4_000_000;
 /** What it takes to look at all of free space, compared with what is done before it is looked at again. */
 const LOOK_SHARE = 0.05;
+
+/** Milliseconds of such a look that are not spent for every window. */
+const LONG_LOOK = 50;
 
 /** Short ranges get a window together, of so many bytes. */
 const POOLED = 8 * MiB;
@@ -58,20 +61,31 @@ interface Room {
 
 export type RoomContext = Pick<
   BatchContext,
-  'dirFd' | 'filesystem' | 'barrier' | 'pageSize' | 'planOptions' | 'searchDepth'
+  'dirFd' | 'filesystem' | 'barrier' | 'pageSize' | 'planOptions' | 'searchDepth' | 'reserveShare'
 >;
+
+export interface RoomOptions {
+  /** Free runs of at least so many blocks stay as they are: nothing is cleared in them, nor moved into them. */
+  readonly spare?: number;
+}
 
 /** Makes room on one filesystem, by moving files out of the way of others. */
 export class RoomMaker {
   readonly #context: RoomContext;
+  readonly #spare: number;
   #survey: Survey | string | undefined;
   #terrain: { readonly terrain: Terrain; readonly longestRun: number } | undefined;
-  #looked = { at: 0, took: 0 };
+  #looked = { at: -Infinity, took: 0 };
   /** Files that stay where they are, as far as has been found. */
   readonly #immovable = new Set<number>();
+  /** Windows that were cleared since that look. */
+  #touched: Window[] = [];
+  /** Blocks that were moved out of the way so far, and blocks that were given to files in return. */
+  readonly #blocks = { evacuated: 0, cleared: 0 };
 
-  constructor(context: RoomContext) {
+  constructor(context: RoomContext, { spare = Infinity }: RoomOptions = {}) {
     this.#context = context;
+    this.#spare = spare;
   }
 
   /** Places files where the allocator finds room, and makes room for those that come out in short pieces. */
@@ -101,7 +115,7 @@ export class RoomMaker {
     const refused = placed.refused.filter(({ reason }) => reason !== 'no-better-place');
     const housed = [...found, ...needy.filter((job) => !homeless.includes(job))];
     // What is held for these now may make room for the others.
-    if (housed.length > 0) return { jobs: housed, refused, later: homeless };
+    if (housed.length > 0 || context.budget.signal.aborted) return { jobs: housed, refused, later: homeless };
     // As well as it can be had.
     const rest = yield* placeWhereFree(homeless, { ...context, stock: context.anotherStock() });
     // Why there is no room is known better by now.
@@ -109,6 +123,30 @@ export class RoomMaker {
       jobs: rest.jobs,
       refused: [...refused, ...rest.refused.map(({ job }) => ({ job, reason: 'no-better-place' as const }))],
     };
+  }
+
+  /** Blocks that a window may have now, beside the reserve. */
+  async mostAtOnce(): Promise<number> {
+    const { dirFd, reserveShare } = this.#context;
+    return Math.floor((await spendableBlocks(dirFd, reserveShare)) * SHARE);
+  }
+
+  /**
+   * Clears a window that no file is waiting for. The caller commits, and closes what holds it.
+   *
+   * @param most blocks that it shall have
+   * @param least as many in one run it must have
+   * @param path what its events are to name
+   */
+  async *consolidate(
+    most: number,
+    least: number,
+    path: Buffer,
+    context: BatchContext,
+  ): AsyncGenerator<Outcome, Cleared | Blocked, void> {
+    const survey = await this.#surveyed(context.budget.signal);
+    if (typeof survey === 'string') return { why: survey };
+    return yield* this.#clearOne(most, least, path, { owners: survey.owners, open: new Map() }, context);
   }
 
   /** Whether every range that a plan moves lies in one piece, or in long ones. */
@@ -147,7 +185,6 @@ export class RoomMaker {
     context: PlacingContext,
   ): AsyncGenerator<Outcome, readonly Job[], void> {
     const { cleared, why } = yield* this.#clear(needy, open, context);
-    for (const { fds } of cleared) context.stock.adopt(fds);
     const tokens = new Tokens(cleared.flatMap((window) => window.tokens.pieces));
     const pool = new RunPool(tokens.runs);
     const homeless: Job[] = [];
@@ -184,7 +221,7 @@ export class RoomMaker {
   ): AsyncGenerator<Outcome, Room, void> {
     const { filesystem } = context;
     const cleared: Cleared[] = [];
-    const survey = await this.#surveyed();
+    const survey = await this.#surveyed(context.budget.signal);
     if (typeof survey === 'string') return { cleared, why: survey };
     const descriptors = new Map(open.map(({ candidate, fd }) => [candidate.file.inode, fd]));
     const around = { owners: survey.owners, open: descriptors };
@@ -193,7 +230,8 @@ export class RoomMaker {
     for (const need of needsOf(needy, POOLED / filesystem.blockSize)) {
       for (let left = need.total; left > 0;) {
         if (failed === MOST_FAILED || context.budget.signal.aborted) return { cleared, why };
-        const least = Math.min(need.longest, left, this.#goodRun);
+        // Fragments are not cut, so the end of a run that is shorter than the range is not used.
+        const least = Math.min(need.longest, left, this.#goodRun + MARGIN);
         const result = yield* this.#clearOne(left, least, needy[0].path, around, context);
         if ('why' in result) {
           ({ why } = result);
@@ -202,6 +240,7 @@ export class RoomMaker {
         }
         failed = 0;
         cleared.push(result);
+        context.stock.adopt(result.fds);
         for (const { length } of result.tokens.runs) if (length >= least) left -= length;
       }
     }
@@ -219,27 +258,34 @@ export class RoomMaker {
     least: number,
     path: Buffer,
     around: Surroundings,
-    context: PlacingContext,
+    context: BatchContext,
   ): AsyncGenerator<Outcome, Cleared | Blocked, void> {
-    const { dirFd, filesystem } = context;
+    const { filesystem, budget } = context;
     const size = (count: number) => formatSize(count * filesystem.blockSize);
     const survey = this.#survey as Survey;
     const hopeless: Window[] = [];
-    let length = Math.min(most, LARGEST_WINDOW / filesystem.blockSize);
+    let length = Math.max(least, Math.min(most, LARGEST_WINDOW / filesystem.blockSize));
     let short = Infinity;
     let why = '';
-    while (hopeless.length < TRIES && !context.budget.signal.aborted) {
+    while (hopeless.length < TRIES && !budget.signal.aborted) {
+      if (this.#isTooDear(length))
+        return { why: 'to make room for more would move more than it puts in order' };
       await this.#look(survey);
       const { terrain, longestRun } = this.#terrain!;
       why = `needs a run of ${size(least)}; the largest is ${size(longestRun)}; `;
-      const spendable = Math.floor((await spendableBlocks(dirFd)) * SHARE);
-      length = Math.min(length, spendable);
+      const mostAtOnce = await this.mostAtOnce();
+      length = Math.min(length, mostAtOnce);
       if (length < least) {
-        why += `the reserve of free space leaves ${size(spendable)} to clear a window with`;
+        why += `the reserve of free space leaves ${size(mostAtOnce)} to clear a window with`;
         break;
       }
-      const mostCost = Math.ceil(length * MOST_COST);
-      const demands = { length, mostCost, immovable: this.#immovable, apart: hopeless };
+      const mostCost = Math.min(Math.ceil(length * MOST_COST), budget.bytesLeft / filesystem.blockSize);
+      const demands = {
+        length,
+        mostCost,
+        immovable: this.#immovable,
+        apart: [...hopeless, ...this.#touched],
+      };
       const window = terrain.cheapest({ ...demands, snug: true }) ?? terrain.cheapest(demands);
       if (window === undefined || shortageOf(window) > 0) {
         // What is in the way is longer than free runs are: longer ones can be made first, as long as that helps.
@@ -274,7 +320,7 @@ export class RoomMaker {
   async *#grow(
     window: Window,
     around: Surroundings,
-    context: PlacingContext,
+    context: BatchContext,
   ): AsyncGenerator<Outcome, boolean, void> {
     const { terrain } = this.#terrain!;
     const longest = Math.max(...window.packing.unplaced.map((i) => window.extents[i].length));
@@ -284,7 +330,7 @@ export class RoomMaker {
         mostCost: Math.ceil(length * MOST_COST),
         leastCost: Math.ceil(length * WORTH_GROWING),
         immovable: this.#immovable,
-        apart: [window],
+        apart: [window, ...this.#touched],
       });
       if (smaller !== undefined && shortageOf(smaller) === 0) {
         const result = yield* this.#evacuate(smaller, longest, around, context);
@@ -301,13 +347,23 @@ export class RoomMaker {
     window: Window,
     least: number,
     around: Surroundings,
-    context: PlacingContext,
+    context: BatchContext,
   ): AsyncGenerator<Outcome, Cleared | Blocked, void> {
     const result = yield* evacuate(window, least, around, context);
-    // What was free is not, and what was full is ours.
-    this.#looked.at = 0;
-    if (!('tokens' in result) && result.inode !== undefined) this.#immovable.add(result.inode);
+    const cleared = 'tokens' in result;
+    this.#blocks.evacuated += window.cost;
+    if (cleared) this.#blocks.cleared += window.length;
+    else if (result.inode !== undefined) this.#immovable.add(result.inode);
+    // What was free is not, and what was full is ours. Where it takes long to look, the rest will do for now.
+    if (cleared && this.#looked.took > LONG_LOOK) this.#touched.push(window);
+    else this.#looked.at = -Infinity;
     return result;
+  }
+
+  /** Whether making room takes too much in relation to what is won, over the whole run. */
+  #isTooDear(length: number): boolean {
+    const { evacuated, cleared } = this.#blocks;
+    return evacuated > MOST_COST * (cleared + length);
   }
 
   /** Looks at free space anew, unless that takes too large a share of the time. */
@@ -318,16 +374,20 @@ export class RoomMaker {
     // What was freed can be had only when that is committed.
     await barrier.commit();
     const free = await FreeMap.read(dirFd, filesystem.blockSize, filesystem.geometry);
-    this.#terrain = { terrain: new Terrain(blocksCount, free, owners), longestRun: free.longestRun };
+    const usable = this.#spare < free.longestRun ? shorterThan(this.#spare, free) : free;
+    this.#terrain = { terrain: new Terrain(blocksCount, usable, owners), longestRun: free.longestRun };
     this.#looked = { at: performance.now(), took: performance.now() - now };
+    this.#touched = [];
   }
 
   /** Finds out whose blocks are whose, once. @returns why it cannot */
-  async #surveyed(): Promise<Survey | string> {
-    return (this.#survey ??= await this.#readTables());
+  async #surveyed(signal: AbortSignal): Promise<Survey | string> {
+    this.#survey ??= await this.#readTables(signal);
+    return this.#survey ?? 'the run was stopped';
   }
 
-  async #readTables(): Promise<Survey | string> {
+  /** @returns undefined when the signal was aborted */
+  async #readTables(signal: AbortSignal): Promise<Survey | string | undefined> {
     const { dirFd, filesystem, pageSize } = this.#context;
     if (filesystem.blockSize !== pageSize) return 'room is made only where blocks are as large as pages';
     let device: Ext4Device | undefined;
@@ -336,14 +396,13 @@ export class RoomMaker {
       const opened = await Ext4Device.open(filesystem.device, filesystem.id);
       if (opened instanceof Invalid) return `room cannot be made: ${filesystem.device}: ${opened.reason}`;
       device = opened;
-      const owners = new OwnerMap();
-      let to: number = device.superblock.blocksCount;
-      const extents = (inode: number, logical: number, physical: number, length: number) => {
+      const { blocksCount } = device.superblock;
+      const owners = new OwnerMap(blocksCount);
+      const extents = (inode: number, logical: number, physical: number, length: number) =>
         owners.set({ inode, logical, physical, length });
-        if (owners.count > MOST_EXTENTS) owners.confine((to = Math.ceil(to / 2)));
-      };
-      for await (const batch of scanInodeTables(device, { extents })) void batch;
-      return { owners, blocksCount: device.superblock.blocksCount };
+      for await (const batch of scanInodeTables(device, { extents, signal })) void batch;
+      if (signal.aborted) return undefined;
+      return { owners, blocksCount };
     } catch (error) {
       if (!isSystemFailure(error)) throw error;
       return `room cannot be made: whose blocks are whose takes root and a readable device (${error.message})`;
@@ -351,6 +410,14 @@ export class RoomMaker {
       await device?.close();
     }
   }
+}
+
+/** Free runs without those of at least so many blocks. */
+function shorterThan(length: number, free: FreeMap): FreeMap {
+  return FreeMap.of(
+    [...free.runs()].filter((run) => run.length < length),
+    free.geometry,
+  );
 }
 
 /** A window is needed for one range, or for several short ones. In blocks. */

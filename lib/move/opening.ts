@@ -5,7 +5,8 @@ import { countFragments } from '../layout/fragments.ts';
 import { blocks, toBlocks, toBytes, type Blocks, type Bytes } from '../layout/units.ts';
 import { demand } from '../place/assign.ts';
 import { spendableBlocks } from '../place/donors.ts';
-import { followStep } from '../plan/follow.ts';
+import { followShare } from '../plan/arrange.ts';
+import { followStep, type FileNow } from '../plan/follow.ts';
 import { limitPlan, planFile, type FilePlan } from '../plan/plan.ts';
 import type { Reason } from '../scan/reasons.ts';
 import { currentLayout, openForMove, reasonOf } from '../scan/scan.ts';
@@ -48,8 +49,11 @@ interface Room {
 
 /** Opens and plans the candidates anew: what the scan saw may be long ago. The caller closes the jobs' descriptors. */
 export async function openAll(candidates: readonly Candidate[], context: BatchContext, leases: Leases) {
-  const { budget, dirFd, filesystem } = context;
-  const room: Room = { space: await spendableBlocks(dirFd), budget: budget.bytesLeft / filesystem.blockSize };
+  const { budget, dirFd, filesystem, reserveShare } = context;
+  const room: Room = {
+    space: await spendableBlocks(dirFd, reserveShare),
+    budget: budget.bytesLeft / filesystem.blockSize,
+  };
   const outcomes: Outcome[] = [];
   const opened = await allOf(candidates.map((candidate) => openOne(candidate, context, leases)));
   const jobs: Job[] = [];
@@ -61,7 +65,7 @@ export async function openAll(candidates: readonly Candidate[], context: BatchCo
     }
     const plan = fit(file, room, context, jobs.length === 0);
     if (typeof plan === 'object') {
-      room.space -= demandOf(plan, context);
+      room.space -= needOf(file.candidate, plan, context);
       room.budget -= plan.blocks;
       jobs.push(jobOf(file, plan));
       continue;
@@ -88,16 +92,17 @@ export const sizeOf = ({ sizeBlocks }: Opened, { filesystem }: BatchContext): By
   toBytes(sizeBlocks, filesystem.blockSize);
 
 /** As much of a plan as there is room for; only what comes first in its batch is cut. */
-function fit(
-  { plan, candidate }: Opened,
-  room: Room,
-  context: BatchContext,
-  first: boolean,
-): FilePlan | Reason | 'later' {
-  const whole = candidate.prescribed?.kind === 'undo';
-  const need = demandOf(plan, context);
+function fit(opened: Opened, room: Room, context: BatchContext, first: boolean): FilePlan | Reason | 'later' {
+  const { plan, candidate } = opened;
+  const { prescribed, share } = candidate;
+  const whole = prescribed?.kind === 'undo' || share !== undefined;
+  const need = needOf(candidate, plan, context);
   if (need <= room.space && plan.blocks <= room.budget) return plan;
   if (!first) return 'later';
+  // Rather anywhere than not whole.
+  if (plan.align !== undefined && need > room.space) {
+    return fit({ ...opened, plan: { ...plan, align: undefined } }, room, context, first);
+  }
   // Half of it back where it was is neither the one layout nor the other.
   if (whole) return need > room.space ? 'no-space' : 'budget';
   // A plan's share of the demand is taken for even.
@@ -105,6 +110,10 @@ function fit(
   const cut = limitPlan(plan, blocks(Math.floor(Math.min(bySpace, room.budget))));
   return cut ?? (room.budget < bySpace ? 'budget' : 'no-space');
 }
+
+/** Donor blocks that are still to be allocated: what a share takes has been. */
+const needOf = ({ share }: Candidate, plan: FilePlan, context: BatchContext): number =>
+  share === undefined ? demandOf(plan, context) : 0;
 
 /** Donor blocks that a plan needs: more than it moves where blocks are smaller than pages. */
 function demandOf(plan: FilePlan, { pageSize, filesystem }: BatchContext): number {
@@ -117,7 +126,7 @@ async function openOne(
   context: BatchContext,
   leases: Leases,
 ): Promise<Opened | Outcome> {
-  const { memory, planOptions, filesystem, exclusive } = context;
+  const { memory, filesystem, exclusive } = context;
   const { file } = candidate;
   let toClose: number | undefined;
   try {
@@ -134,25 +143,16 @@ async function openOne(
       blocks: extents.blocks,
     };
     const sizeBlocks = toBlocks(size, filesystem.blockSize);
-    const { prescribed } = candidate;
+    const { prescribed, share } = candidate;
     const generation =
       memory !== undefined || context.generations || prescribed !== undefined
         ? await generationOf(candidate, fd)
         : undefined;
     const known = { ...candidate, ...(generation !== undefined && { generation }) };
-    const plan =
-      prescribed === undefined
-        ? planFile(extents, sizeBlocks, planOptions)
-        : followStep(
-            prescribed.kind,
-            prescribed.step,
-            { size, extents, generation: generation ?? 0 },
-            filesystem.blockSize,
-            planOptions.longestRun,
-          );
+    const plan = planNow(candidate, { size, extents, generation: generation ?? 0 }, context);
     if (typeof plan === 'string') return leftAlone(known, plan);
     const refused =
-      candidate.earlier === undefined && known.generation !== undefined
+      candidate.earlier === undefined && share === undefined && known.generation !== undefined
         ? memory?.refuses({ inode: file.inode, generation: known.generation, fragments: before.fragments })
         : undefined;
     if (refused !== undefined) return leftAlone(known, refused);
@@ -165,6 +165,19 @@ async function openOne(
   }
 }
 
+/** What is to be moved of a file as it is now. */
+function planNow(
+  { prescribed, share }: Candidate,
+  now: FileNow,
+  { planOptions, filesystem: { blockSize } }: BatchContext,
+): FilePlan | Reason {
+  const { longestRun } = planOptions;
+  const sizeBlocks = toBlocks(now.size, blockSize);
+  if (share !== undefined) return followShare(share, now.extents, sizeBlocks, longestRun);
+  if (prescribed === undefined) return planFile(now.extents, sizeBlocks, planOptions);
+  return followStep(prescribed.kind, prescribed.step, now, blockSize, longestRun);
+}
+
 const generationOf = async ({ file, generation }: Candidate, fd: number): Promise<number> =>
   generation ?? file.handle?.generation ?? (await inodeGeneration(fd));
 
@@ -174,7 +187,7 @@ function jobOf(opened: Opened, plan: FilePlan): Job {
     plan,
     path: opened.candidate.file.path,
     segments: [],
-    cut: plan !== opened.plan,
+    cut: plan.blocks < opened.plan.blocks,
     why: undefined,
     secondsBefore: undefined,
     moved: 0,

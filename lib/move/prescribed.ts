@@ -91,7 +91,7 @@ export class PrescribedPlacer {
 
   /** Takes hold of what is wanted. */
   async #find(wants: readonly Want[], context: PlacingContext): Promise<Found> {
-    const { dirFd, filesystem, barrier, budget, pageSize } = context;
+    const { dirFd, filesystem, barrier, budget, pageSize, reserveShare } = context;
     const { blockSize, geometry } = filesystem;
     // What was vacated before is free only when that is committed.
     await barrier.commit();
@@ -102,6 +102,8 @@ export class PrescribedPlacer {
     const ahead = this.#learnt ? [] : spotsIn(free, destinationsOf(this.#steps)).spots;
     this.#learnt = true;
     const blocksPerPage = Math.max(1, pageSize / blockSize);
+    const reserve = reserveShare === undefined ? {} : { reserveShare };
+    const exactly = { blockSize, blocksPerPage, geometry, ...reserve };
     const jobs = [...new Set(wants.map(({ job }) => job))];
     const anchors = new Anchors(jobs, this.#neighbours, context);
     let tokens = new Tokens([]);
@@ -129,7 +131,7 @@ export class PrescribedPlacer {
         }
         // First, while these runs are as long as they are known to be.
         const whole = await takeWhole(alone, context);
-        const placed = await placeExactly(dirFd, sites, { blockSize, blocksPerPage, geometry });
+        const placed = await placeExactly(dirFd, sites, exactly);
         context.stock.adopt(placed.files);
         tokens = new Tokens([...tokens.pieces, ...whole, ...placed.got.flat()]);
         [why] = placed.why.values();

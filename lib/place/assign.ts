@@ -83,13 +83,17 @@ const MIRRORED_HOLE = 64;
 const gapFor = (hole: number, blocksPerPage: number): number =>
   blocksPerPage === 1 ? 0 : hole <= MIRRORED_HOLE ? hole : hole % blocksPerPage;
 
-/** Lays fragments `[first, end)` out along a run from its beginning, as far as they fit. */
-function layOut(plan: FilePlan, first: number, end: number, run: Run, blocksPerPage: number) {
+/**
+ * Lays fragments `[first, end)` out along a run, as far as they fit.
+ *
+ * @param from blocks of the run that are left out at its beginning
+ */
+function layOut(plan: FilePlan, first: number, end: number, run: Run, blocksPerPage: number, from = 0) {
   const { logical, length } = plan.extents;
   const { starts } = plan;
   const origin = logical[starts[first]];
   const segments: Segment[] = [];
-  let used = (((origin - run.start) % blocksPerPage) + blocksPerPage) % blocksPerPage;
+  let used = from + modulo(origin - run.start - from, blocksPerPage);
   let fragment = first;
   // The segment being made: so many blocks up to `logicalEnd`, which lie up to `used` in the run.
   let open = 0;
@@ -129,12 +133,44 @@ function layOut(plan: FilePlan, first: number, end: number, run: Run, blocksPerP
   return { segments, used, fragments: fragment - first };
 }
 
+const modulo = (number: number, by: number): number => ((number % by) + by) % by;
+
+/** What a range is to begin at a multiple of, in blocks; 1 for anywhere. */
+export const alignmentOf = ({ align = blocks(1) }: FilePlan, range: Range): number =>
+  range.blocks < align ? 1 : align;
+
+/**
+ * The first block of a run at which a range may begin that is to be aligned on the device. Where blocks are smaller than
+ * pages there may be none.
+ */
+function alignedStart(run: Run, origin: number, align: number, blocksPerPage: number): number | undefined {
+  const first = modulo(-run.physical, align);
+  for (let at = first; at < first + align * blocksPerPage; at += align) {
+    if (modulo(origin - run.start - at, blocksPerPage) === 0) return at;
+  }
+  return undefined;
+}
+
+/** How many ranges of a plan are to be aligned and have got a place that is not. */
+export function countUnaligned(plan: FilePlan, segments: readonly Segment[]): number {
+  const { extents, starts } = plan;
+  return plan.ranges.filter((range) => {
+    const align = alignmentOf(plan, range);
+    const start = extents.logical[starts[range.firstFragment]];
+    const end =
+      starts[range.endFragment] < extents.count ? extents.logical[starts[range.endFragment]] : Infinity;
+    const first = segments.find(({ logical }) => logical >= start && logical < end);
+    return first !== undefined && first.physical % align !== 0;
+  }).length;
+}
+
 /** Donor blocks that a range needs at most, wherever its run begins. */
 export function demand(plan: FilePlan, range: Range, blocksPerPage: number): Blocks {
-  if (blocksPerPage === 1) return range.blocks;
+  const slack = alignmentOf(plan, range) - 1;
+  if (blocksPerPage === 1) return blocks(range.blocks + slack);
   const run: Run = { donorFd: -1, start: blocks(0), physical: blocks(0), length: blocks(Infinity) };
   const { used } = layOut(plan, range.firstFragment, range.endFragment, run, blocksPerPage);
-  return blocks(used + blocksPerPage - 1);
+  return blocks(used + blocksPerPage - 1 + slack);
 }
 
 /**
@@ -149,7 +185,7 @@ export function assign(plan: FilePlan, pool: RunPool, blocksPerPage: number): Se
     for (let first = range.firstFragment; first < range.endFragment;) {
       const run = pool.take(need);
       if (run === undefined) return segments;
-      const laid = layOut(plan, first, range.endFragment, run, blocksPerPage);
+      const laid = layOutAligned(plan, first, range, run, blocksPerPage);
       if (laid.fragments < 2) {
         pool.give(run);
         first++;
@@ -157,11 +193,26 @@ export function assign(plan: FilePlan, pool: RunPool, blocksPerPage: number): Se
       }
       for (const segment of laid.segments) segments.push(segment);
       pool.give(rest(run, laid.used));
+      pool.give({ ...run, length: blocks(laid.from) });
       first += laid.fragments;
       need = Math.max(1, need - laid.used);
     }
   }
   return segments;
+}
+
+/** Lays the rest of a range out along a run, aligned where it is to be and no less of it fits then. */
+function layOutAligned(plan: FilePlan, first: number, range: Range, run: Run, blocksPerPage: number) {
+  const { endFragment } = range;
+  const align = alignmentOf(plan, range);
+  const plain = () => ({ ...layOut(plan, first, endFragment, run, blocksPerPage), from: 0 });
+  const origin = plan.extents.logical[plan.starts[first]];
+  const from = align === 1 ? undefined : alignedStart(run, origin, align, blocksPerPage);
+  if (from === undefined) return plain();
+  const aligned = { ...layOut(plan, first, endFragment, run, blocksPerPage, from), from };
+  if (first + aligned.fragments === endFragment) return aligned;
+  const other = plain();
+  return other.fragments > aligned.fragments ? other : aligned;
 }
 
 const rest = (run: Run, used: number): Run => ({

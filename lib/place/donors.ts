@@ -10,6 +10,12 @@ import type { SearchDepth } from './searchDepth.ts';
 /** The share of a filesystem that is never allocated, not for a moment. */
 const RESERVE_SHARE = 0.05;
 
+/**
+ * What is left beside the reserve, in bytes: the kernel allocates blocks of extent trees while we hold all that we may,
+ * for the files being exchanged as well as for those that they are exchanged with. The worst batch needs as much.
+ */
+const MARGIN = 2 ** 20;
+
 /** EXT_UNWRITTEN_MAX_LEN of fs/ext4/ext4_extents.h, in blocks: what is longer becomes several extents. */
 export const LONGEST_UNWRITTEN = 32767;
 
@@ -28,9 +34,26 @@ export function spendableOf(space: FilesystemSpace, reserveShare?: number): Bloc
   return blocks(Math.max(0, space.free - reserveOf(space, reserveShare)));
 }
 
-/** {@link spendableOf} a mounted filesystem, as of now. */
+/** What may be allocated on a mounted filesystem now: {@link spendableOf} it, less a margin for its extent trees. */
 export async function spendableBlocks(fd: number, reserveShare?: number): Promise<Blocks> {
-  return spendableOf(await statFilesystem(fd), reserveShare);
+  const space = await statFilesystem(fd);
+  return blocks(Math.max(0, spendableOf(space, reserveShare) - Math.ceil(MARGIN / space.blockSize)));
+}
+
+/**
+ * The share of a filesystem that is to stay free where one is asked for. Who may not use what is reserved for root leaves
+ * that as well.
+ *
+ * @param percent that is asked for
+ * @param privileged whether the kernel gives this process what is reserved for root; if that is not true after all, it
+ *   says ENOSPC
+ */
+export function reserveShareFor(
+  percent: number,
+  { total, free, available }: FilesystemSpace,
+  privileged = process.geteuid?.() === 0,
+): number {
+  return Math.max(percent / 100, privileged ? 0 : (free - available) / total);
 }
 
 /**

@@ -6,6 +6,8 @@ export interface OwnedExtent {
   readonly length: number;
 }
 
+/** More extents than that are not kept: of a larger filesystem only the first part of the device is known. */
+const MOST_EXTENTS = 4_000_000;
 /** Blocks whose extents are kept together: few enough to go through them all, enough that most have only one place. */
 const BUCKET = 2048;
 
@@ -16,9 +18,19 @@ const BUCKET = 2048;
 export class OwnerMap {
   /** Extents by the stretches of the device that they touch. */
   readonly #buckets = new Map<number, OwnedExtent[]>();
+  readonly #most: number;
   #count = 0;
   /** Blocks behind are not looked at. */
-  #to = Infinity;
+  #to: number;
+
+  /**
+   * @param blocksCount of the filesystem; without it everything is kept
+   * @param most extents to keep
+   */
+  constructor(blocksCount = Infinity, most = blocksCount === Infinity ? Infinity : MOST_EXTENTS) {
+    this.#to = blocksCount;
+    this.#most = most;
+  }
 
   /** How many extents are known. */
   get count(): number {
@@ -30,6 +42,7 @@ export class OwnerMap {
     if (extent.physical + extent.length > this.#to) return;
     this.clear(extent.physical, extent.length);
     this.#add(this.#joined(extent));
+    while (this.#count > this.#most) this.#confine(Math.ceil(this.#to / 2));
   }
 
   /** An extent with what lies right before and behind it in its file and on the device: together they are one. */
@@ -75,7 +88,7 @@ export class OwnerMap {
   }
 
   /** Forgets what lies from a block on, now and later: there is too much of it. */
-  confine(to: number): void {
+  #confine(to: number): void {
     for (const extent of [...this]) if (extent.physical + extent.length > to) this.#remove(extent);
     this.#to = to;
   }

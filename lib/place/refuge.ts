@@ -41,14 +41,17 @@ export class Refuge {
   readonly #dirFd: number;
   readonly #blockSize: Bytes;
   readonly #stretch: Stretch;
+  readonly #reserveShare: number | undefined;
   /** Of the last file: the logical block behind everything allocated, and for how many more things it is good. */
   #end = 0;
   #things = 0;
 
-  constructor(dirFd: number, blockSize: Bytes, stretch: Stretch) {
+  /** @param reserveShare as spendableBlocks has it */
+  constructor(dirFd: number, blockSize: Bytes, stretch: Stretch, reserveShare?: number) {
     this.#dirFd = dirFd;
     this.#blockSize = blockSize;
     this.#stretch = stretch;
+    this.#reserveShare = reserveShare;
   }
 
   /**
@@ -64,7 +67,8 @@ export class Refuge {
     let asked = longestFirst(bins.flatMap(ofOneFile));
     try {
       for (let round = 0; round < ROUNDS && asked.length > 0; round++) {
-        if (asked.reduce((sum, bin) => sum + sizeOf(bin), 0) > (await spendableBlocks(this.#dirFd))) break;
+        const wanted = asked.reduce((sum, bin) => sum + sizeOf(bin), 0);
+        if (wanted > (await spendableBlocks(this.#dirFd, this.#reserveShare))) break;
         const rooms: Room[] = [];
         for (const bin of asked) rooms.push(await this.#roomFor(bin.length, sizeOf(bin)));
         if (!(await this.#allocateAll(rooms))) break;

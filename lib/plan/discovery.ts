@@ -37,6 +37,8 @@ export interface DiscoveryContext {
   readonly signal: AbortSignal | undefined;
   /** Is told of every file's fragments that does not go into the queue. */
   readonly count: (fragments: number) => void;
+  /** Files that have been dealt with already. */
+  readonly arranged?: ReadonlySet<number>;
   /** Why a file that is worth moving stays all the same. */
   readonly refuses?: (file: { inode: number; generation: number; fragments: number }) => Reason | undefined;
 }
@@ -161,11 +163,16 @@ export class Discovery<E extends object> {
     for await (const { contiguous, confirmed, failed, done, total } of tables.batches(signal)) {
       if (this.#stopping.signal.aborted) return;
       tally.files += contiguous.count + confirmed.length;
-      let oneBlock = 0;
-      for (let row = 0; row < contiguous.count; row++) if (contiguous.blocks[row] === 1) oneBlock++;
+      const { arranged } = this.#context;
+      let [oneBlock, others] = [0, 0];
+      for (let row = 0; row < contiguous.count; row++) {
+        if (arranged?.has(contiguous.inode[row])) continue;
+        if (contiguous.blocks[row] === 1) oneBlock++;
+        else others++;
+      }
       tally.leave('one-block', oneBlock);
-      tally.leave('already-contiguous', contiguous.count - oneBlock);
-      this.#context.count(contiguous.count);
+      tally.leave('already-contiguous', others);
+      this.#context.count(oneBlock + others);
       for (const file of confirmed) this.#weigh(file);
       for (const { path, error, inode } of failed) this.#tellLater(tally.fail(path, error), inode);
       this.#scanning = {
@@ -192,6 +199,7 @@ export class Discovery<E extends object> {
 
   #weigh(file: ScannedFile): void {
     const { target, planOptions, tally, count, refuses } = this.#context;
+    if (this.#context.arranged?.has(file.inode)) return;
     const fragments = countFragments(file.extents);
     const generation = file.handle?.generation ?? 0;
     const worthwhile = planScanned(file, planOptions);

@@ -9,6 +9,8 @@ export interface PlanOptions {
   readonly fragmentBlocks: number;
   /** The longest contiguous run that the filesystem's geometry allows. */
   readonly longestRun: Blocks;
+  /** A range of at least so many blocks is to begin at a multiple of them. */
+  readonly align?: Blocks | undefined;
 }
 
 /** A run of consecutive fragments that become one. */
@@ -33,6 +35,8 @@ export interface FilePlan {
   /** When every range finds a place as contiguous as the filesystem allows. */
   readonly fragmentsAfter: number;
   readonly longestRun: Blocks;
+  /** As in {@link PlanOptions}. */
+  readonly align?: Blocks | undefined;
 }
 
 /**
@@ -57,22 +61,24 @@ export function planFile(merged: ExtentTable, sizeBlocks: Blocks, options: PlanO
   const lengths = fragmentLengths(extents, starts);
   const ranges = options.fragmentBlocks === Infinity ? [whole(lengths)] : cheapestRanges(lengths, options);
   if (ranges.length === 0) return 'large-fragments';
-  return withRanges({ extents, starts, fragmentsBefore, longestRun: options.longestRun }, ranges);
+  const { longestRun, align } = options;
+  return withRanges({ extents, starts, fragmentsBefore, longestRun, align }, ranges);
 }
 
 /** The plan that moves these ranges of a layout. */
 export function withRanges(
-  layout: Pick<FilePlan, 'extents' | 'starts' | 'fragmentsBefore' | 'longestRun'>,
+  layout: Pick<FilePlan, 'extents' | 'starts' | 'fragmentsBefore' | 'longestRun' | 'align'>,
   ranges: readonly Range[],
 ): FilePlan {
-  const { extents, starts, fragmentsBefore, longestRun } = layout;
+  const { extents, starts, fragmentsBefore, longestRun, align } = layout;
   let [fragmentsAfter, moved] = [fragmentsBefore, 0];
   for (const range of ranges) {
     fragmentsAfter -= range.endFragment - range.firstFragment;
     fragmentsAfter += idealFragments(range.blocks, longestRun);
     moved += range.blocks;
   }
-  return { extents, starts, ranges, blocks: blocks(moved), fragmentsBefore, fragmentsAfter, longestRun };
+  const sums = { blocks: blocks(moved), fragmentsBefore, fragmentsAfter };
+  return { extents, starts, ranges, ...sums, longestRun, ...(align !== undefined && { align }) };
 }
 
 /** The plan that moves some fragments elsewhere, each in one piece as it is: for who needs their place. */

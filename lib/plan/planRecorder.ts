@@ -122,9 +122,13 @@ export class PlanRecorder {
     this.#sections.set(uuid, this.#section);
   }
 
-  /** Free blocks that no other range has been given, where there are so many in one run. */
-  destination(count: Blocks): Destination | undefined {
-    return this.#section?.free?.take(count);
+  /**
+   * Free blocks that no other range has been given, where there are so many in one run.
+   *
+   * @param align as in {@link Destinations.take}
+   */
+  destination(count: Blocks, align: number): Destination | undefined {
+    return this.#section?.free?.take(count, align);
   }
 
   /** @param relative the file's path below the target's directory */

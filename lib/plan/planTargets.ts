@@ -11,7 +11,7 @@ import {
   type SkipEvent,
 } from '../report/events.ts';
 import { countFragments } from '../layout/fragments.ts';
-import { demand } from '../place/assign.ts';
+import { alignmentOf, demand } from '../place/assign.ts';
 import type { Reason } from '../scan/reasons.ts';
 import { generationOf, reasonOf, Scanner, type ScannedFile } from '../scan/scan.ts';
 import {
@@ -156,7 +156,10 @@ async function record(
         offset: bytes(offset),
         length: bytes(length),
         fragments,
-        destination: recorder.destination(demand(planned, planned.ranges[i], blocksPerPage)),
+        destination: recorder.destination(
+          demand({ ...planned, align: undefined }, planned.ranges[i], blocksPerPage),
+          alignmentOf(planned, planned.ranges[i]),
+        ),
       })),
     });
     return undefined;

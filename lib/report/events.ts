@@ -81,7 +81,7 @@ export interface SpaceEvent extends Named, FreeRuns {
   readonly mountPoint: string;
   /** Bytes. */
   readonly blockSize: number;
-  /** Bytes that are always left free: the larger of 5 % and what is reserved for root. */
+  /** Bytes that are left free unless something else is asked for: the larger of 5 % and what is reserved for root. */
   readonly reserve: number;
   /** Bytes that may be used beside the reserve. What is promised to delayed allocation is not among them. */
   readonly spendable: number;
@@ -194,7 +194,22 @@ export interface DefragmentedEvent extends Named {
   readonly measuredSecondsAfter?: number;
   /** Why the file is not all that was planned: its pages stayed busy, no better place was left, the run was stopped, … */
   readonly incomplete?: Reason;
-  /** More of that reason, in words. */
+  /** More of that reason, in words; or that it is not aligned as it was to be. */
+  readonly detail?: string;
+}
+
+/** Files were laid one behind the other. The path is their directory's, or that of the list that gives their order. */
+export interface ArrangedEvent extends Named {
+  readonly type: 'arranged';
+  /** How many were moved; those that lay well already were not. */
+  readonly files: number;
+  readonly bytesMoved: number;
+  /** How often who reads all of them in their order has to go elsewhere on the device. */
+  readonly jumpsBefore: number;
+  readonly jumpsAfter: number;
+  /** Why it is not all that was planned. */
+  readonly incomplete?: Reason;
+  /** More of that reason, in words; or why they are in more runs than one. */
   readonly detail?: string;
 }
 
@@ -344,6 +359,17 @@ export interface DefragSummary {
     readonly secondsBefore: number;
     readonly secondsAfter: number;
   };
+  /** Of files that were to lie one behind the other, when that was asked for. */
+  readonly arranged?: {
+    /** Directories, and stretches of the order list; and those of them of which files were moved. */
+    readonly groups: number;
+    readonly groupsMoved: number;
+    /** That were moved for it. Those that have fewer fragments since count as defragmented as well. */
+    readonly files: number;
+    /** As in {@link ArrangedEvent}, of all groups. */
+    readonly jumpsBefore: number;
+    readonly jumpsAfter: number;
+  };
   /** Whether the run goes on where an earlier one stopped. */
   readonly continued: boolean;
   /** The limit that ended the run, and what is left to do by what is known of it. */
@@ -385,6 +411,48 @@ export interface ApplySummary extends Omit<DefragSummary, 'command' | 'defragmen
   readonly achieved: PlanSums;
 }
 
+/** Free space of a filesystem before and after windows of it were cleared. `path` names the target. */
+export interface ConsolidatedEvent extends Named {
+  readonly type: 'consolidated';
+  readonly device: string;
+  readonly mountPoint: string;
+  /** What was wanted: one free run of so many bytes, or so many more bytes in free runs of at least `longRun`. */
+  readonly goal: { readonly kind: 'run' | 'bytes'; readonly bytes: number };
+  readonly longRun: number;
+  readonly reached: boolean;
+  /** Why it was not reached, in words. */
+  readonly detail?: string;
+  /** Stretches of the device that were cleared. */
+  readonly windows: number;
+  /** Bytes of files that went out of the way. */
+  readonly bytesEvacuated: number;
+  readonly before: FreeSpaceNow;
+  readonly after: FreeSpaceNow;
+}
+
+export interface FreeSpaceNow extends FreeRuns {
+  /** Bytes in runs of at least `longRun`. */
+  readonly inLongRuns: number;
+}
+
+export interface ConsolidateSummary {
+  readonly type: 'summary';
+  readonly command: 'consolidate';
+  readonly filesystems: number;
+  /** Of them, those whose goal was reached. */
+  readonly reached: number;
+  readonly windows: number;
+  /** As in {@link ProgressEvent}. */
+  readonly bytesEvacuated: number;
+  readonly bytesWritten: number;
+  readonly failed: number;
+  readonly unsupported: number;
+  /** The limit that ended the run before its goal. */
+  readonly budget?: { readonly reached: 'time' | 'bytes' };
+  readonly interrupted: boolean;
+  readonly seconds: number;
+}
+
 export type CheckEvent =
   | TargetEvent
   | ScanningEvent
@@ -413,6 +481,7 @@ export type MovingEvent =
   | TargetEvent
   | ScanningEvent
   | DefragmentedEvent
+  | ArrangedEvent
   | PlacementEvent
   | SkipEvent
   | FailedEvent
@@ -425,5 +494,8 @@ export type DefragEvent = MovingEvent | DefragSummary;
 
 export type ApplyEvent = MovingEvent | RestoredEvent | ApplySummary;
 
+export type ConsolidateEvent = MovingEvent | ConsolidatedEvent | ConsolidateSummary;
+
 /** Everything that happens. The last event of a run is always its summary. */
-export type Event = CheckEvent | PlanningEvent | SpaceReportEvent | DefragEvent | ApplyEvent;
+export type Event =
+  CheckEvent | PlanningEvent | SpaceReportEvent | DefragEvent | ApplyEvent | ConsolidateEvent;

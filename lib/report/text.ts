@@ -2,6 +2,7 @@ import type { Reporter } from './reporter.ts';
 import { ApplyText } from './text/apply.ts';
 import { CheckText } from './text/check.ts';
 import type { TextOptions } from './text/common.ts';
+import { ConsolidateText } from './text/consolidate.ts';
 import { DefragText } from './text/defrag.ts';
 import { PlanText } from './text/plan.ts';
 import { SpaceText } from './text/space.ts';
@@ -14,6 +15,7 @@ const REPORTERS = {
   space: SpaceText,
   defrag: DefragText,
   apply: ApplyText,
+  consolidate: ConsolidateText,
 };
 
 /** The report for people of one run of a command, which takes that command's events. */

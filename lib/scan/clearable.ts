@@ -12,14 +12,11 @@ const MiB = 2 ** 20;
 /** Lengths of runs that are asked after, in bytes. */
 const RUNS = [16, 64, 256].map((size) => bytes(size * MiB));
 
-/** More extents than that are not kept: of a larger filesystem only a part of the device is looked at. */
-const MOST_EXTENTS = 4_000_000;
-
 /** Which longer runs of free blocks could be made by moving files out of the way, as far as the inode tables tell. */
 export class ClearableWindows {
   /** Is to be told of the extents of all files. */
   readonly visit: ExtentVisitor;
-  readonly #owners = new OwnerMap();
+  readonly #owners: OwnerMap;
   readonly #immovable = new Set<number>();
   readonly #blockSize: Bytes;
   readonly #blocksCount: Blocks;
@@ -28,10 +25,9 @@ export class ClearableWindows {
   constructor(blocksCount: Blocks, blockSize: Bytes) {
     this.#blocksCount = blocksCount;
     this.#blockSize = blockSize;
-    let to: number = blocksCount;
+    this.#owners = new OwnerMap(blocksCount);
     this.visit = (inode, logical, physical, length) => {
       this.#owners.set({ inode, logical, physical, length });
-      if (this.#owners.count > MOST_EXTENTS) this.#owners.confine((to = Math.ceil(to / 2)));
     };
   }
 

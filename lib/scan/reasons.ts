@@ -29,6 +29,7 @@ export const REASONS = {
   excluded: 'it matches --exclude',
   'too-small': 'it is smaller than --min-size',
   'too-large': 'it is larger than --max-size',
+  'not-in-target': 'the order list names it, and it is no file of a target',
   vanished: 'it went away or was replaced meanwhile',
   'name-too-long': 'its path is longer than the system can open',
   'no-better-place': 'free space is in pieces: no better place was found for it',

@@ -2,6 +2,7 @@ import { performance } from 'node:perf_hooks';
 import { errorCode, isSystemFailure } from '../kernel/errors.ts';
 import { closeFd } from '../kernel/handle.ts';
 import { defaultFragmentSize, typicalDevice, type DeviceProfile } from '../layout/readCost.ts';
+import { blocks } from '../layout/units.ts';
 import {
   named,
   type FailedEvent,
@@ -19,6 +20,11 @@ import { openTarget, type Target } from './targets.ts';
 export interface CommonOptions extends ScanOptions {
   /** Bytes; fragments at least that long are left where they are. The default depends on the device. */
   readonly fragmentSize?: number | undefined;
+  /**
+   * What is moved and has at least so many bytes is to begin at a multiple of them on the device, a power of two: the
+   * unit of a RAID stripe, or of discarding. Nothing is moved for that alone.
+   */
+  readonly align?: number | undefined;
   /** One fragment a file where possible, whatever has to be moved. */
   readonly full?: boolean | undefined;
   /**
@@ -145,8 +151,11 @@ export function listOf(targets: Iterable<TargetPath>): TargetPath[] {
 }
 
 /** @throws RangeError */
-function checkOptions({ fragmentSize, deviceProfile = {} }: CommonOptions): void {
+function checkOptions({ fragmentSize, align, deviceProfile = {} }: CommonOptions): void {
   const { seek = 0, bandwidth = 1 } = deviceProfile;
+  if (align !== undefined && !(align >= 1 && Number.isInteger(Math.log2(align)))) {
+    throw new RangeError(`align must be a power of two, not ${String(align)}`);
+  }
   if (fragmentSize !== undefined && !(fragmentSize >= 0)) {
     throw new RangeError(`fragmentSize must be a number of bytes, not ${String(fragmentSize)}`);
   }
@@ -175,5 +184,8 @@ export function targetEvent(target: Target, options: CommonOptions) {
 /** Options of {@link planFile} for a scanned file's target. */
 export function planOptionsFor(target: ScannedFile['target'], options: CommonOptions) {
   const { blockSize, longestRun } = target.filesystem;
-  return { fragmentBlocks: fragmentSizeFor(target, options) / blockSize, longestRun };
+  const fragmentBlocks = fragmentSizeFor(target, options) / blockSize;
+  const { align = 0 } = options;
+  // A whole block is aligned in any case.
+  return { fragmentBlocks, longestRun, ...(align > blockSize && { align: blocks(align / blockSize) }) };
 }

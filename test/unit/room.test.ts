@@ -14,7 +14,7 @@ const extent = (inode: number, logical: number, physical: number, length: number
 
 describe('OwnerMap', () => {
   test('answers the extents that touch a stretch, in the order of the device, each once', () => {
-    const owners = new OwnerMap();
+    const owners = new OwnerMap(100_000);
     const [long, short] = [extent(12, 0, 1000, 5000), extent(13, 7, 900, 10)];
     owners.set(long);
     owners.set(short);
@@ -26,7 +26,7 @@ describe('OwnerMap', () => {
   });
 
   test('what is said last of a block holds, and what lies on either side stays', () => {
-    const owners = new OwnerMap();
+    const owners = new OwnerMap(100_000);
     owners.set(extent(12, 100, 1000, 50));
     owners.set(extent(13, 0, 1010, 5));
     owners.clear(1040, 100);
@@ -45,7 +45,7 @@ describe('OwnerMap', () => {
     });
     fc.assert(
       fc.property(fc.array(change, { maxLength: 20 }), (changes) => {
-        const owners = new OwnerMap();
+        const owners = new OwnerMap(100_000);
         const model = new Map<number, string>();
         for (const { inode, physical, length } of changes) {
           // Inode 0 stands for nobody.
@@ -66,13 +66,23 @@ describe('OwnerMap', () => {
     );
   });
 
-  test('what lies behind a border is forgotten, now and later', () => {
-    const owners = new OwnerMap();
-    owners.set(extent(12, 0, 0, 10));
-    owners.set(extent(13, 0, 95, 10));
-    owners.confine(100);
-    owners.set(extent(14, 0, 200, 10));
-    expect([...owners]).toEqual([extent(12, 0, 0, 10)]);
+  test('what lies in the rear is forgotten when there is too much, now and later', () => {
+    const owners = new OwnerMap(400, 3);
+    for (const [i, physical] of [0, 95, 150, 350].entries()) owners.set(extent(12 + i, 0, physical, 10));
+    expect([...owners].map(({ inode }) => inode)).toEqual([12, 13, 14]);
+    owners.set(extent(20, 0, 195, 10));
+    expect([...owners].map(({ inode }) => inode)).toEqual([12, 13, 14]);
+    owners.set(extent(21, 0, 20, 10));
+    expect([...owners].map(({ inode }) => inode)).toEqual([12, 21]);
+  });
+
+  test('what lies end to end in a file and on the device is one', () => {
+    const owners = new OwnerMap(100_000);
+    owners.set(extent(12, 0, 1000, 10));
+    owners.set(extent(12, 20, 1020, 10));
+    owners.set(extent(12, 10, 1010, 10));
+    owners.set(extent(12, 40, 1030, 10));
+    expect(owners.within(0, 5000)).toEqual([extent(12, 0, 1000, 30), extent(12, 40, 1030, 10)]);
   });
 });
 
@@ -83,7 +93,7 @@ const freeRuns = (...runs: [start: number, length: number][]): FreeRuns => ({
 });
 
 function ownersOf(...extents: OwnedExtent[]): OwnerMap {
-  const owners = new OwnerMap();
+  const owners = new OwnerMap(100_000);
   for (const each of extents) owners.set(each);
   return owners;
 }

@@ -1,5 +1,6 @@
 import { REASONS, type Reason } from '../../scan/reasons.ts';
 import type {
+  ArrangedEvent,
   DefragEvent,
   DefragmentedEvent,
   DefragSummary,
@@ -43,6 +44,8 @@ export class DefragText implements Reporter<DefragEvent> {
         return this.#common.lines(event) ?? [];
       case 'defragmented':
         return [out(this.#defragmented(event))];
+      case 'arranged':
+        return [out(this.#arranged(event))];
       case 'notice':
         return this.#notice(event);
       case 'placement':
@@ -74,8 +77,20 @@ export class DefragText implements Reporter<DefragEvent> {
     const { style } = this.#common.options;
     const change = `${formatCount(event.fragmentsBefore)} -> ${formatCount(event.fragmentsAfter)} fragments`;
     const line = `${printable(event)}: ${style.good(change)}, ${formatSize(event.bytesMoved)} moved`;
-    if (event.incomplete === undefined) return line;
-    return `${line}; ${style.warning('not all of it')}: ${reasonText(event.incomplete, event.detail)}`;
+    const { incomplete, detail } = event;
+    if (incomplete === undefined) return detail === undefined ? line : `${line}; ${printableText(detail)}`;
+    return `${line}; ${style.warning('not all of it')}: ${reasonText(incomplete, detail)}`;
+  }
+
+  #arranged(event: ArrangedEvent): string {
+    const { style } = this.#common.options;
+    const { files, jumpsBefore, jumpsAfter, bytesMoved, incomplete, detail } = event;
+    const change = `${formatCount(jumpsBefore)} -> ${counted(jumpsAfter, 'jump')}`;
+    const moved = `${counted(files, 'file')} and ${formatSize(bytesMoved)} moved`;
+    const line = `${printable(event)}: ${files > 0 ? `${style.good(change)}, ${moved}` : 'not put in order'}`;
+    if (incomplete === undefined) return detail === undefined ? line : `${line}; ${printableText(detail)}`;
+    const what = files > 0 ? `; ${style.warning('not all of it')}` : '';
+    return `${line}${what}: ${reasonText(incomplete, detail)}`;
   }
 
   #summary(summary: DefragSummary): string[] {
@@ -104,13 +119,30 @@ function pauseText({ paused, percent }: PauseEvent): string {
 
 function headline(summary: DefragSummary): string[] {
   const continued = summary.continued ? ['This run went on where an earlier one stopped.'] : [];
-  if (summary.defragmented === 0) return [nothing(summary), ...continued];
+  const arranged = arrangedLines(summary);
+  if (summary.defragmented === 0) {
+    return [...(arranged.length > 0 ? arranged : [nothing(summary)]), ...continued];
+  }
   const { files, defragmented, fragmentsBefore, fragmentsAfter, seconds } = summary;
   return [
     `${formatCount(defragmented)} of ${counted(files, 'file')} defragmented: ` +
       `${traffic(summary)}, in ${formatSeconds(seconds)}.`,
     `Fragments in all: ${formatCount(fragmentsBefore)} -> ${formatCount(fragmentsAfter)}.`,
+    ...arranged,
     ...continued,
+  ];
+}
+
+/** What was laid one behind the other, if anything. */
+function arrangedLines(summary: DefragSummary): string[] {
+  const { arranged, defragmented, seconds } = summary;
+  if (arranged === undefined || arranged.files === 0) return [];
+  const { files, groupsMoved, jumpsBefore, jumpsAfter } = arranged;
+  // Where there is another headline it has these.
+  const cost = defragmented > 0 ? '' : `: ${traffic(summary)}, in ${formatSeconds(seconds)}`;
+  return [
+    `${counted(files, 'file')} laid one behind the other in ${counted(groupsMoved, 'group')}${cost}.`,
+    `Jumps between files in order: ${formatCount(jumpsBefore)} -> ${formatCount(jumpsAfter)}.`,
   ];
 }
 

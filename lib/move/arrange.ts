@@ -1,0 +1,257 @@
+import { closeFd } from '../kernel/handle.ts';
+import type { ExtentTable } from '../layout/extents.ts';
+import { fingerprint } from '../layout/fingerprint.ts';
+import { blocks, bytes, toBlocks, toBytes, type Blocks } from '../layout/units.ts';
+import { countUnaligned, type Segment } from '../place/assign.ts';
+import { DonorStock } from '../place/donors.ts';
+import { place } from '../place/place.ts';
+import {
+  backAgain,
+  CLUSTER,
+  countJumps,
+  planSequence,
+  sequenceOf,
+  shareOut,
+  type Sequence,
+} from '../plan/arrange.ts';
+import type { Group } from '../plan/groups.ts';
+import { clip, limitPlan, type FilePlan, type PlanOptions } from '../plan/plan.ts';
+import type { Reason } from '../scan/reasons.ts';
+import { openParent, type ScannedFile } from '../scan/scan.ts';
+import { moveBatch, type BatchContext, type Placer } from './batch.ts';
+import { Budget } from './budget.ts';
+import type { Candidate, Outcome, Verdict } from './candidate.ts';
+import { Gathering } from './gathering.ts';
+import { noAlignedPlace } from './judge.ts';
+
+/** What became of a group. */
+export interface Arranged {
+  readonly kind: 'arranged';
+  readonly group: Group;
+  /** How many of its files were moved, and stay where they are now. */
+  readonly files: number;
+  /** As {@link countJumps}. */
+  readonly jumpsBefore: number;
+  readonly jumpsAfter: number;
+  readonly moved: Blocks;
+  /** Why it is not all that was planned, if so. */
+  readonly reason: Reason | undefined;
+  /** More of that, in words. */
+  readonly why: string | undefined;
+}
+
+/** What of a group is going to be moved. */
+export interface Planned {
+  readonly kind: 'planned';
+  readonly blocks: Blocks;
+}
+
+/** How a group is planned: what lies together already stays, unless as few runs as possible are wanted. */
+export function groupOptions({ whole }: Group, options: PlanOptions, blockSize: number): PlanOptions {
+  const together = CLUSTER.together / blockSize;
+  const full = whole || options.fragmentBlocks === Infinity;
+  return { ...options, fragmentBlocks: full ? Infinity : Math.min(together, options.fragmentBlocks) };
+}
+
+/**
+ * Lays the files of a group one behind the other: all of them get blocks first, in as few runs as there are, and are then
+ * moved there a batch at a time. It is the group that is judged: if reading it takes no fewer jumps than before, the files
+ * that are no better by themselves go back.
+ *
+ * @param verdicts gets what became of the files that were moved, or failed. It is final when this ends, however it does
+ */
+export async function* arrange(
+  group: Group,
+  context: BatchContext,
+  verdicts: Verdict[],
+): AsyncGenerator<Exclude<Outcome, { kind: 'again' }> | Planned | Arranged, void, void> {
+  const { filesystem, dirFd, budget, reserveShare } = context;
+  const { blockSize } = filesystem;
+  const sequence = sequenceOf(group.files.map(withinSize), blocksPerPage(context));
+  const jumpsBefore = countJumps(sequence);
+  const result = (changes: Partial<Arranged> = {}): Arranged => ({
+    kind: 'arranged',
+    group,
+    files: 0,
+    jumpsBefore,
+    jumpsAfter: jumpsBefore,
+    moved: blocks(0),
+    reason: undefined,
+    why: undefined,
+    ...changes,
+  });
+  const planned = planSequence(sequence, groupOptions(group, context.planOptions, blockSize));
+  // That nothing is to be done is nothing to tell of.
+  if (typeof planned === 'string') {
+    yield result();
+    return;
+  }
+  const nearFd = await openParent(group.files[0]);
+  const stock = new DonorStock([nearFd ?? dirFd, dirFd], blockSize, reserveShare);
+  try {
+    const room = { space: await stock.spendable(), budget: budget.bytesLeft / blockSize };
+    const most = blocks(Math.floor(Math.min(room.space, room.budget)));
+    const plan = planned.blocks <= most ? planned : limitPlan(planned, most);
+    const scarce: Reason = room.budget < room.space ? context.ending() : 'no-space';
+    if (plan === undefined) {
+      if (scarce !== 'no-space') budget.giveUp();
+      yield result({ reason: scarce });
+      return;
+    }
+    const placed = yield* placeSequence(plan, group, stock, context);
+    if (typeof placed.segments === 'string') {
+      yield result({ reason: placed.segments, why: placed.why });
+      return;
+    }
+    const count = placed.segments.reduce((sum, { length }) => sum + length, 0);
+    yield { kind: 'planned', blocks: blocks(count) };
+    yield* exchangeShares(sharesOf(group, sequence, placed.segments, context), context, verdicts);
+    let jumpsAfter = jumpsNow(group, verdicts, context);
+    if (jumpsAfter >= jumpsBefore) {
+      yield* putBack(verdicts, context);
+      jumpsAfter = jumpsNow(group, verdicts, context);
+    }
+    const moved = verdicts.reduce((sum, verdict) => sum + ('moved' in verdict ? verdict.moved : 0), 0);
+    const files = verdicts.filter(({ kind }) => kind === 'defragmented').length;
+    const cut = plan !== planned ? scarce : undefined;
+    const ended = budget.signal.aborted ? context.ending() : undefined;
+    const reason = ended ?? cut ?? (jumpsAfter < jumpsBefore ? undefined : 'not-improved');
+    // What is left is too little for another fragment.
+    if (cut === 'budget') budget.giveUp();
+    yield result({ files, jumpsAfter, moved: blocks(moved), reason, why: placed.why });
+  } finally {
+    // Each batch has committed what it exchanged.
+    await stock.close();
+    if (nearFd !== undefined) await closeFd(nearFd);
+  }
+}
+
+const blocksPerPage = ({ pageSize, filesystem }: BatchContext): number =>
+  Math.max(1, pageSize / filesystem.blockSize);
+
+const withinSize = ({ extents, size, target }: ScannedFile): ExtentTable =>
+  clip(extents, toBlocks(size, target.filesystem.blockSize));
+
+/** Finds blocks for a sequence as for a file. */
+async function* placeSequence(
+  plan: FilePlan,
+  group: Group,
+  stock: DonorStock,
+  context: BatchContext,
+): AsyncGenerator<
+  Outcome & { kind: 'placing' },
+  { segments: readonly Segment[] | Reason; why: string | undefined },
+  void
+> {
+  const { barrier, filesystem, searchDepth: depth } = context;
+  const steps: (Outcome & { kind: 'placing' })[] = [];
+  const [segments] = await place([plan], stock, blocksPerPage(context), {
+    told: (step, reason) => steps.push({ kind: 'placing', path: group.files[0].path, step, reason }),
+    deep: depth && { depth, commit: () => barrier.commit(), geometry: filesystem.geometry },
+  });
+  yield* steps;
+  const { align } = plan;
+  const unaligned = align !== undefined && typeof segments === 'object' && countUnaligned(plan, segments) > 0;
+  const why =
+    steps.find(({ step }) => step === 'give-up')?.reason ??
+    (unaligned ? noAlignedPlace(align, context) : undefined);
+  return { segments, why };
+}
+
+/** The files that segments of their sequence belong to, to be moved there. */
+function sharesOf(
+  { files }: Group,
+  sequence: Sequence,
+  segments: readonly Segment[],
+  context: BatchContext,
+): Candidate[] {
+  return shareOut(sequence, segments).flatMap((mine, i) => {
+    if (mine.length === 0) return [];
+    const file = files[i];
+    return [candidateFor(file, file.extents, mine, context)];
+  });
+}
+
+/** @param layout where the file lies now, merged and whole */
+function candidateFor(
+  file: ScannedFile,
+  layout: ExtentTable,
+  segments: readonly Segment[],
+  { filesystem }: BatchContext,
+): Candidate {
+  const moves = segments.reduce((sum, { length }) => sum + length, 0);
+  const share = { fingerprint: fingerprint(layout), segments };
+  return { file, planned: bytes(toBytes(blocks(moves), filesystem.blockSize)), share };
+}
+
+/** Gives each file what has been allocated for it. */
+// eslint-disable-next-line @typescript-eslint/require-await
+const placeAsShared: Placer = async function* (jobs) {
+  for (const job of jobs) job.segments = job.candidate.share?.segments ?? [];
+  return { jobs, refused: [] };
+};
+
+/** Moves files to their shares, as other files are moved. */
+async function* exchangeShares(
+  candidates: readonly Candidate[],
+  context: BatchContext,
+  verdicts: Verdict[],
+): AsyncGenerator<Exclude<Outcome, Verdict | { kind: 'again' }>, void, void> {
+  const { pace, budget } = context;
+  const gathering = new Gathering();
+  const batches = candidates.flatMap((candidate) => gathering.add(candidate));
+  for (
+    let batch: readonly Candidate[] | undefined;
+    (batch = batches.shift() ?? gathering.take()).length > 0;
+  ) {
+    // Before anything is opened: a pause holds up nobody.
+    for await (const pause of pace.wait(0, budget.signal)) yield { kind: 'pause', pause };
+    if (budget.signal.aborted) return;
+    for await (const outcome of moveBatch(batch, { ...context, placer: placeAsShared })) {
+      if (outcome.kind === 'defragmented' || outcome.kind === 'failed') verdicts.push(outcome);
+      // That a file stays will be found again, and told, when it is looked at by itself.
+      else if (outcome.kind !== 'skip' && outcome.kind !== 'again') yield outcome;
+    }
+  }
+}
+
+/** The jumps as the files lie now. */
+function jumpsNow({ files }: Group, verdicts: readonly Verdict[], context: BatchContext): number {
+  const { blockSize } = context.filesystem;
+  const now = new Map(
+    verdicts.flatMap((verdict): [ScannedFile, ExtentTable][] => {
+      if (verdict.kind !== 'defragmented') return [];
+      const { after, size } = verdict.layouts;
+      return [[verdict.candidate.file, clip(after, toBlocks(size, blockSize))]];
+    }),
+  );
+  const layouts = files.map((file) => now.get(file) ?? withinSize(file));
+  return countJumps(sequenceOf(layouts, blocksPerPage(context)));
+}
+
+/** Exchanges files back that have not become better by themselves, also when the run has been stopped. */
+async function* putBack(
+  verdicts: Verdict[],
+  context: BatchContext,
+): AsyncGenerator<Exclude<Outcome, Verdict | { kind: 'again' }>, void, void> {
+  const candidates: Candidate[] = [];
+  const kept: Verdict[] = [];
+  for (const verdict of verdicts) {
+    const segments = verdict.candidate.share?.segments ?? [];
+    if (verdict.kind !== 'defragmented' || verdict.gain.fragmentsAfter < verdict.gain.fragmentsBefore) {
+      kept.push(verdict);
+      continue;
+    }
+    const { before, after } = verdict.layouts;
+    candidates.push(candidateFor(verdict.candidate.file, after, backAgain(segments, before), context));
+  }
+  const moved = verdicts.filter((verdict) => !kept.includes(verdict));
+  using budget = new Budget(undefined, {});
+  const back: Verdict[] = [];
+  yield* exchangeShares(candidates, { ...context, budget }, back);
+  const isBack = new Set(
+    back.flatMap(({ kind, candidate }) => (kind === 'defragmented' ? candidate.file : [])),
+  );
+  // What could not go back stays moved, and is told of as such.
+  verdicts.splice(0, Infinity, ...kept, ...moved.filter(({ candidate }) => !isBack.has(candidate.file)));
+}

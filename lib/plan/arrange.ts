@@ -1,0 +1,152 @@
+import { EXTENT_FLAG, ExtentTable } from '../layout/extents.ts';
+import { countFragments, fragmentStarts } from '../layout/fragments.ts';
+import { fingerprint } from '../layout/fingerprint.ts';
+import { blocks, type Blocks, type Bytes } from '../layout/units.ts';
+import type { Segment } from '../place/assign.ts';
+import type { Reason } from '../scan/reasons.ts';
+import { clip, displace, planFile, type FilePlan, type PlanOptions } from './plan.ts';
+
+const MiB = 1024 * 1024;
+
+/**
+ * Which files of a directory are packed together, up to how many bytes of them in one run, and how long, in bytes, what
+ * lies together already has to be to stay. To read past a jump costs less than the device could have read meanwhile,
+ * and that is little beside a larger file.
+ */
+export const CLUSTER = { file: 1 * MiB, run: 64 * MiB, together: 1 * MiB };
+
+/** Up to how many bytes of an order list get one run: they are held free until all of it has been moved. */
+export const ORDER_RUN = 1024 * MiB;
+
+/** Files one behind the other, seen as one file whose blocks are those of all of them. */
+export interface Sequence {
+  /** Not merged: an extent is one file's. */
+  readonly extents: ExtentTable;
+  /** Of each file, the first block that it has in the sequence. A multiple of the blocks of a page. */
+  readonly bases: readonly number[];
+}
+
+/**
+ * Puts files one behind the other.
+ *
+ * @param files the layouts up to the end of each file: what is preallocated behind it cannot be exchanged
+ * @param blocksPerPage what EXT4_IOC_MOVE_EXT wants to lie alike in its page begins with one
+ */
+export function sequenceOf(files: readonly ExtentTable[], blocksPerPage: number): Sequence {
+  const rows: { logical: number; physical: number; length: number; flags: number }[] = [];
+  const bases: number[] = [];
+  let end = 0;
+  for (const extents of files) {
+    bases.push(end);
+    for (const { logical, physical, length, flags } of extents) {
+      rows.push({ logical: end + logical, physical, length, flags: flags & EXTENT_FLAG.UNWRITTEN });
+    }
+    end += Math.ceil(extents.end / blocksPerPage) * blocksPerPage;
+  }
+  return { extents: ExtentTable.from(rows), bases };
+}
+
+/** How often who reads the files of a sequence has to go elsewhere on the device. */
+export const countJumps = ({ extents }: Sequence): number => Math.max(0, countFragments(extents) - 1);
+
+/** What of a sequence is worth moving, as {@link planFile} has it for a file; or why nothing is. */
+export const planSequence = ({ extents }: Sequence, options: PlanOptions): FilePlan | Reason =>
+  planFile(extents, extents.end, options);
+
+/**
+ * Cuts segments of a sequence at the borders of its files.
+ *
+ * @returns for each file the segments that are its own, in its own blocks
+ */
+export function shareOut({ bases }: Sequence, segments: readonly Segment[]): Segment[][] {
+  const shares: Segment[][] = bases.map(() => []);
+  let file = 0;
+  for (const { donorFd, logical, donor, physical, length } of segments) {
+    for (let done = 0; done < length;) {
+      const at = logical + done;
+      while (file + 1 < bases.length && bases[file + 1] <= at) file++;
+      const stop = Math.min(logical + length, bases.at(file + 1) ?? Infinity);
+      shares[file].push({
+        donorFd,
+        logical: blocks(at - bases[file]),
+        donor: blocks(donor + done),
+        physical: blocks(physical + done),
+        length: blocks(stop - at),
+      });
+      done = stop - logical;
+    }
+  }
+  return shares;
+}
+
+/** Where a file goes that is moved together with others. */
+export interface Share {
+  /** Of the layout that this is for, merged and whole. */
+  readonly fingerprint: string;
+  /** In logical order; they cover whole fragments. */
+  readonly segments: readonly Segment[];
+}
+
+/** What a share moves, over the file's layout; or why it cannot be followed. */
+export function followShare(
+  share: Share,
+  now: ExtentTable,
+  sizeBlocks: Blocks,
+  longestRun: Blocks,
+): FilePlan | Reason {
+  if (fingerprint(now) !== share.fingerprint) return 'changed-since-plan';
+  const extents = clip(now, sizeBlocks);
+  const starts = fragmentStarts(extents);
+  const moved: number[] = [];
+  let next = 0;
+  for (let fragment = 0; fragment < starts.length - 1; fragment++) {
+    const first = extents.logical[starts[fragment]];
+    while (next < share.segments.length && endOf(share.segments[next]) <= first) next++;
+    if (next < share.segments.length && share.segments[next].logical <= first) moved.push(fragment);
+  }
+  return displace(extents, starts, moved, longestRun);
+}
+
+const endOf = ({ logical, length }: Segment): number => logical + length;
+
+/**
+ * What puts a file back that has been moved: its blocks lie now where the file is to lie again.
+ *
+ * @param before the layout as it was, merged
+ */
+export function backAgain(segments: readonly Segment[], before: ExtentTable): Segment[] {
+  const back: Segment[] = [];
+  for (const { donorFd, logical, donor, length } of segments) {
+    for (const extent of before) {
+      const from = Math.max(logical, extent.logical);
+      const to = Math.min(logical + length, extent.logical + extent.length);
+      if (from >= to) continue;
+      back.push({
+        donorFd,
+        logical: blocks(from),
+        donor: blocks(donor + from - logical),
+        physical: blocks(extent.physical + from - extent.logical),
+        length: blocks(to - from),
+      });
+    }
+  }
+  return back;
+}
+
+/** Cuts files into groups of at most so many bytes, in order. A larger file is a group of its own. */
+export function* groupsOf<F extends { readonly size: Bytes }>(
+  files: Iterable<F>,
+  most: number,
+): Iterable<F[]> {
+  let group: F[] = [];
+  let sum = 0;
+  for (const file of files) {
+    if (group.length > 0 && sum + file.size > most) {
+      yield group;
+      [group, sum] = [[], 0];
+    }
+    group.push(file);
+    sum += file.size;
+  }
+  if (group.length > 0) yield group;
+}
