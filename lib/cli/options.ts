@@ -82,6 +82,15 @@ export const OPTIONS = {
     commands: PLANNING,
     help: 'let what is moved begin at a multiple of SIZE where it is that long (a power of two)',
   },
+  cluster: {
+    commands: PLANNING,
+    help: 'also pack the small files of each directory together, in the order of reading it',
+  },
+  'order-file': {
+    value: 'FILE',
+    commands: PLANNING,
+    help: 'lay the files that FILE lists, a path a line or up to each NUL, one behind the other',
+  },
   exclude: {
     value: 'GLOB',
     repeatable: true,
@@ -169,15 +178,6 @@ export const OPTIONS = {
     commands: MOVING_ANYTHING,
     help: 'wait while another run works on the filesystem, instead of failing',
   },
-  cluster: {
-    commands: DEFRAGMENTING,
-    help: 'also pack the small files of each directory together, in the order of reading it',
-  },
-  'order-file': {
-    value: 'FILE',
-    commands: DEFRAGMENTING,
-    help: 'lay the files that FILE lists, a path a line or up to each NUL, one behind the other',
-  },
   measure: {
     commands: MOVING,
     help: 'measure what reading a sample of the files takes, before and after',
@@ -254,6 +254,7 @@ export function parseCommandLine(
         bytes: valueOf(values, 'bytes', parseSizeAboveZero),
       }),
       ...(command === 'defrag' && defragOptions(values)),
+      ...(PLANNING.includes(command) && arrangingOptions(values)),
     },
   };
 }
@@ -335,6 +336,9 @@ function checkOptions(command: Command, values: Values): void {
   if (values.has('run') && values.has('bytes')) {
     throw new UsageError('--run and --bytes exclude each other');
   }
+  if (values.has('output') && (values.has('cluster') || values.has('order-file'))) {
+    throw new UsageError('a plan file is about files one by one: -o has neither --cluster nor --order-file');
+  }
   if (values.has('state') && values.has('no-state')) {
     throw new UsageError('--state and --no-state exclude each other');
   }
@@ -376,7 +380,6 @@ function engineOptions(values: Values): DefragmentOptions {
   return {
     full: values.has('full'),
     fragmentSize: valueOf(values, 'fragment-size', parseSizeAboveZero),
-    align: valueOf(values, 'align', parseAlignment),
     exclude,
     minSize,
     maxSize,
@@ -384,14 +387,19 @@ function engineOptions(values: Values): DefragmentOptions {
   };
 }
 
+/** Where files are to go. */
+const arrangingOptions = (values: Values) => ({
+  align: valueOf(values, 'align', parseAlignment),
+  cluster: values.has('cluster'),
+  orderFile: valueOf(values, 'order-file', parsePath),
+});
+
 /** What `defrag` alone has. */
 function defragOptions(values: Values): DefragmentOptions {
   const state = valueOf(values, 'state', parsePath);
   return {
     state: values.has('no-state') ? undefined : (state ?? true),
     ignoreHistory: values.has('ignore-history'),
-    cluster: values.has('cluster'),
-    orderFile: valueOf(values, 'order-file', parsePath),
     makeRoom: !values.has('no-make-room'),
   };
 }

@@ -26,7 +26,8 @@ export interface FsmapRecord {
 
 /**
  * What a filesystem uses its blocks for, in the order of the device (FS_IOC_GETFSMAP, ioctl_getfsmap(2)). Takes no
- * privilege. Runs that go on from one block group to the next may come as one record or as several.
+ * privilege. Runs that go on from one block group to the next may come as one record or as several. What is free is
+ * complete; of what is in use, stretches between two free runs of a group are left out (Linux 6.18).
  *
  * @param fd any open file or directory of the filesystem
  * @param from the first block, and `to` the one behind the last (all)

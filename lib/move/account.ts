@@ -1,7 +1,13 @@
 import type { BudgetLimit } from './budget.ts';
 import { readSeconds, type DeviceProfile } from '../layout/readCost.ts';
 import { bytes, type Bytes } from '../layout/units.ts';
-import { named, type ArrangedEvent, type DefragmentedEvent, type DefragSummary, type ProgressEvent } from '../report/events.ts';
+import {
+  named,
+  type ArrangedEvent,
+  type DefragmentedEvent,
+  type DefragSummary,
+  type ProgressEvent,
+} from '../report/events.ts';
 import type { Reason } from '../scan/reasons.ts';
 import type { ScannedFile } from '../scan/scan.ts';
 import type { Tally } from '../scan/session.ts';

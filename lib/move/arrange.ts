@@ -5,24 +5,17 @@ import { blocks, bytes, toBlocks, toBytes, type Blocks } from '../layout/units.t
 import { countUnaligned, type Segment } from '../place/assign.ts';
 import { DonorStock } from '../place/donors.ts';
 import { place } from '../place/place.ts';
-import {
-  backAgain,
-  CLUSTER,
-  countJumps,
-  planSequence,
-  sequenceOf,
-  shareOut,
-  type Sequence,
-} from '../plan/arrange.ts';
-import type { Group } from '../plan/groups.ts';
-import { clip, limitPlan, type FilePlan, type PlanOptions } from '../plan/plan.ts';
+import { backAgain, countJumps, planSequence, sequenceOf, shareOut, type Sequence } from '../plan/arrange.ts';
+import { layoutsOf, type Group } from '../plan/groups.ts';
+import { clip, limitPlan, type FilePlan } from '../plan/plan.ts';
 import type { Reason } from '../scan/reasons.ts';
 import { openParent, type ScannedFile } from '../scan/scan.ts';
-import { moveBatch, type BatchContext, type Placer } from './batch.ts';
+import { moveBatch, type BatchContext } from './batch.ts';
 import { Budget } from './budget.ts';
 import type { Candidate, Outcome, Verdict } from './candidate.ts';
 import { Gathering } from './gathering.ts';
 import { noAlignedPlace } from './judge.ts';
+import { watched, Watchdog } from './watchdog.ts';
 
 /** What became of a group. */
 export interface Arranged {
@@ -46,13 +39,6 @@ export interface Planned {
   readonly blocks: Blocks;
 }
 
-/** How a group is planned: what lies together already stays, unless as few runs as possible are wanted. */
-export function groupOptions({ whole }: Group, options: PlanOptions, blockSize: number): PlanOptions {
-  const together = CLUSTER.together / blockSize;
-  const full = whole || options.fragmentBlocks === Infinity;
-  return { ...options, fragmentBlocks: full ? Infinity : Math.min(together, options.fragmentBlocks) };
-}
-
 /**
  * Lays the files of a group one behind the other: all of them get blocks first, in as few runs as there are, and are then
  * moved there a batch at a time. It is the group that is judged: if reading it takes no fewer jumps than before, the files
@@ -62,12 +48,14 @@ export function groupOptions({ whole }: Group, options: PlanOptions, blockSize: 
  */
 export async function* arrange(
   group: Group,
-  context: BatchContext,
+  surroundings: BatchContext,
   verdicts: Verdict[],
 ): AsyncGenerator<Exclude<Outcome, { kind: 'again' }> | Planned | Arranged, void, void> {
+  using watchdog = await Watchdog.start(surroundings);
+  const context = watched(surroundings, watchdog);
   const { filesystem, dirFd, budget, reserveShare } = context;
   const { blockSize } = filesystem;
-  const sequence = sequenceOf(group.files.map(withinSize), blocksPerPage(context));
+  const sequence = sequenceOf(layoutsOf(group), blocksPerPage(context));
   const jumpsBefore = countJumps(sequence);
   const result = (changes: Partial<Arranged> = {}): Arranged => ({
     kind: 'arranged',
@@ -80,7 +68,7 @@ export async function* arrange(
     why: undefined,
     ...changes,
   });
-  const planned = planSequence(sequence, groupOptions(group, context.planOptions, blockSize));
+  const planned = planSequence(sequence, group.whole, context.planOptions, blockSize);
   // That nothing is to be done is nothing to tell of.
   if (typeof planned === 'string') {
     yield result();
@@ -94,7 +82,7 @@ export async function* arrange(
     const plan = planned.blocks <= most ? planned : limitPlan(planned, most);
     const scarce: Reason = room.budget < room.space ? context.ending() : 'no-space';
     if (plan === undefined) {
-      if (scarce !== 'no-space') budget.giveUp();
+      if (scarce !== 'no-space') surroundings.budget.giveUp();
       yield result({ reason: scarce });
       return;
     }
@@ -107,7 +95,8 @@ export async function* arrange(
     yield { kind: 'planned', blocks: blocks(count) };
     yield* exchangeShares(sharesOf(group, sequence, placed.segments, context), context, verdicts);
     let jumpsAfter = jumpsNow(group, verdicts, context);
-    if (jumpsAfter >= jumpsBefore) {
+    // Who wants the space does not wait for that.
+    if (jumpsAfter >= jumpsBefore && !watchdog.signal.aborted) {
       yield* putBack(verdicts, context);
       jumpsAfter = jumpsNow(group, verdicts, context);
     }
@@ -117,8 +106,8 @@ export async function* arrange(
     const ended = budget.signal.aborted ? context.ending() : undefined;
     const reason = ended ?? cut ?? (jumpsAfter < jumpsBefore ? undefined : 'not-improved');
     // What is left is too little for another fragment.
-    if (cut === 'budget') budget.giveUp();
-    yield result({ files, jumpsAfter, moved: blocks(moved), reason, why: placed.why });
+    if (cut === 'budget') surroundings.budget.giveUp();
+    yield result({ files, jumpsAfter, moved: blocks(moved), reason, why: watchdog.why ?? placed.why });
   } finally {
     // Each batch has committed what it exchanged.
     await stock.close();
@@ -128,9 +117,6 @@ export async function* arrange(
 
 const blocksPerPage = ({ pageSize, filesystem }: BatchContext): number =>
   Math.max(1, pageSize / filesystem.blockSize);
-
-const withinSize = ({ extents, size, target }: ScannedFile): ExtentTable =>
-  clip(extents, toBlocks(size, target.filesystem.blockSize));
 
 /** Finds blocks for a sequence as for a file. */
 async function* placeSequence(
@@ -184,13 +170,6 @@ function candidateFor(
   return { file, planned: bytes(toBytes(blocks(moves), filesystem.blockSize)), share };
 }
 
-/** Gives each file what has been allocated for it. */
-// eslint-disable-next-line @typescript-eslint/require-await
-const placeAsShared: Placer = async function* (jobs) {
-  for (const job of jobs) job.segments = job.candidate.share?.segments ?? [];
-  return { jobs, refused: [] };
-};
-
 /** Moves files to their shares, as other files are moved. */
 async function* exchangeShares(
   candidates: readonly Candidate[],
@@ -207,7 +186,7 @@ async function* exchangeShares(
     // Before anything is opened: a pause holds up nobody.
     for await (const pause of pace.wait(0, budget.signal)) yield { kind: 'pause', pause };
     if (budget.signal.aborted) return;
-    for await (const outcome of moveBatch(batch, { ...context, placer: placeAsShared })) {
+    for await (const outcome of moveBatch(batch, context)) {
       if (outcome.kind === 'defragmented' || outcome.kind === 'failed') verdicts.push(outcome);
       // That a file stays will be found again, and told, when it is looked at by itself.
       else if (outcome.kind !== 'skip' && outcome.kind !== 'again') yield outcome;
@@ -216,7 +195,7 @@ async function* exchangeShares(
 }
 
 /** The jumps as the files lie now. */
-function jumpsNow({ files }: Group, verdicts: readonly Verdict[], context: BatchContext): number {
+function jumpsNow(group: Group, verdicts: readonly Verdict[], context: BatchContext): number {
   const { blockSize } = context.filesystem;
   const now = new Map(
     verdicts.flatMap((verdict): [ScannedFile, ExtentTable][] => {
@@ -225,7 +204,7 @@ function jumpsNow({ files }: Group, verdicts: readonly Verdict[], context: Batch
       return [[verdict.candidate.file, clip(after, toBlocks(size, blockSize))]];
     }),
   );
-  const layouts = files.map((file) => now.get(file) ?? withinSize(file));
+  const layouts = layoutsOf(group).map((layout, i) => now.get(group.files[i]) ?? layout);
   return countJumps(sequenceOf(layouts, blocksPerPage(context)));
 }
 

@@ -44,6 +44,8 @@ export interface BatchContext {
   /** Whether somebody wants to know the generations of all files. */
   readonly generations?: boolean;
   readonly placer: Placer;
+  /** Files that found no good place before shall have the best there is. */
+  readonly lastChance?: boolean;
   /** Where the allocator can be made to look longer. */
   readonly searchDepth: SearchDepth | undefined;
   /** The share of the filesystem that always stays free, where it is not the usual one. */
@@ -80,7 +82,9 @@ export async function* moveBatch(
 ): AsyncGenerator<Outcome, void, void> {
   const { filesystem, barrier, pace, dirFd, reserveShare } = surroundings;
   const { blockSize } = filesystem;
-  if ((await spendableBlocks(dirFd, reserveShare)) === 0) {
+  // A share has been allocated, and that may have been all there was.
+  const shared = candidates.every(({ share }) => share !== undefined);
+  if (!shared && (await spendableBlocks(dirFd, reserveShare)) === 0) {
     for (const candidate of candidates) yield leftAlone(candidate, 'no-space');
     return;
   }
@@ -106,7 +110,7 @@ export async function* moveBatch(
     // The device has nothing else to do while places are looked for.
     readAhead = new ReadAhead(jobs, readingContext(context, jobs));
     readAhead.start();
-    const placed = yield* context.placer(jobs, { ...context, stock: anotherStock(), anotherStock });
+    const placed = yield* placeAll(jobs, { ...context, stock: anotherStock(), anotherStock });
     for (const { job, reason } of placed.refused) {
       // What was to be tried next was not.
       const found = budget.signal.aborted && reason === 'no-better-place' ? context.ending() : reason;
@@ -148,6 +152,15 @@ export async function* moveBatch(
     ]);
     await allOf([...committed, ...judged, ...closed].map(again));
   }
+}
+
+async function* placeAll(
+  jobs: readonly Job[],
+  context: PlacingContext,
+): AsyncGenerator<Outcome, Placed, void> {
+  // A share is a place.
+  if (jobs.every(({ candidate }) => candidate.share !== undefined)) return { jobs, refused: [] };
+  return yield* context.placer(jobs, context);
 }
 
 /** What became of a promise, to be awaited again. */

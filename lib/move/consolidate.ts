@@ -22,8 +22,8 @@ import { watched, Watchdog } from './watchdog.ts';
 
 /** Bytes of the run that is made where nothing else is asked for. */
 const USUAL_RUN = 64 * 2 ** 20;
-/** How often it is begun again when others have taken what was cleared, or something was moved into a run. */
-const MOST_ROUNDS = 4;
+/** A run that is not all that is wanted is made when it is so many times as long as the longest. */
+const WORTH_MAKING = 1.25;
 
 export interface ConsolidateOptions extends Pick<
   DefragmentOptions,
@@ -166,11 +166,11 @@ class Consolidation {
     const { budget } = this.#context;
     this.#before = this.#after = await this.#freeSpace();
     this.#goal = await this.#chooseGoal();
-    for (let round = 0; round < MOST_ROUNDS && !this.#reached && !budget.signal.aborted; round++) {
-      const [cleared, missing] = [this.#windows, this.#missing];
+    // What one round makes helps the next, as long as others leave it there.
+    for (let missing = Infinity; !this.#reached && this.#missing < missing && !budget.signal.aborted;) {
+      missing = this.#missing;
       yield* this.#clear();
       this.#after = await this.#freeSpace();
-      if (this.#windows === cleared || this.#missing >= missing) break;
     }
   }
 
@@ -265,10 +265,10 @@ class Consolidation {
     else this.#why = result.why;
   }
 
-  /** Blocks that one run must have at least: all that was asked for; otherwise any that is longer than there is one. */
+  /** Blocks that one run must have at least: all that was asked for; otherwise a good deal more than the longest has. */
   #least(most: number): number {
     if (this.#wanted.run !== undefined) return most;
-    return Math.min(most, this.#inBlocks(this.#after!.largestRun) + 1);
+    return Math.min(most, this.#inBlocks(this.#after!.largestRun * WORTH_MAKING) + 1);
   }
 
   async #freeSpace(): Promise<FreeSpaceNow> {

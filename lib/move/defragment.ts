@@ -6,8 +6,8 @@ import { countFragments } from '../layout/fragments.ts';
 import { typicalDevice, type DeviceProfile } from '../layout/readCost.ts';
 import { blocks, bytes, toBytes, type Bytes } from '../layout/units.ts';
 import { Discovery } from '../plan/discovery.ts';
-import { clusterGroups, orderGroups, type Group } from '../plan/groups.ts';
-import { OrderList } from '../plan/orderList.ts';
+import { groupsIn, type GroupOptions } from '../plan/groups.ts';
+import { checkOrderOptions, OrderList } from '../plan/orderList.ts';
 import { PlanRecorder } from '../plan/planRecorder.ts';
 import { planScanned } from '../plan/planScanned.ts';
 import type { Worthwhile } from '../plan/worstFirst.ts';
@@ -50,7 +50,8 @@ import { lowerPriority, type Priority } from './pace/priority.ts';
 import { probe } from './probe.ts';
 import { recordUndo } from './undo.ts';
 
-export interface DefragmentOptions extends CommonOptions, PaceOptions, Partial<SafetyOverrides> {
+export interface DefragmentOptions
+  extends CommonOptions, GroupOptions, PaceOptions, Partial<SafetyOverrides> {
   /** Leave files alone that another process has open: the only way to leave no window between move and commit. */
   readonly exclusive?: boolean | undefined;
   /**
@@ -88,18 +89,6 @@ export interface DefragmentOptions extends CommonOptions, PaceOptions, Partial<S
    * `exclude` is given. That takes root and a device that can be read, and more is written than is defragmented.
    */
   readonly makeRoom?: boolean | undefined;
-  /**
-   * Also pack the small files of each directory together, in the order in which reading the directory answers their
-   * names, where they do not lie so already. Files that are contiguous by themselves are moved for that.
-   */
-  readonly cluster?: boolean | undefined;
-  /**
-   * Files to be laid one behind the other in this order, in as few runs as possible and whatever size they are: such as
-   * those that are read at boot. Paths as of targets; what is no file of a target is skipped.
-   */
-  readonly order?: readonly TargetPath[] | undefined;
-  /** A file with such a list: a path in each line, or up to each NUL where there is one. */
-  readonly orderFile?: TargetPath | undefined;
   /** Measure what reading a sample of the files takes, before and after. */
   readonly measure?: boolean | undefined;
 }
@@ -153,19 +142,15 @@ export async function* inRun<E>(
   }
 }
 
-/** @throws RangeError */
+/** @throws RangeError, TypeError */
 function checkDefragOptions(options: DefragmentOptions): void {
   for (const name of ['maxRate', 'maxLatency', 'timeLimit', 'maxBytes', 'maxWrittenPercent'] as const) {
     const value = options[name];
     if (value !== undefined && !(value > 0))
       throw new RangeError(`${name} must be more than 0, not ${value}`);
   }
-  const { pressure, order, orderFile } = options;
-  if (typeof order === 'string' || Buffer.isBuffer(order))
-    throw new TypeError('order must be a list of paths');
-  if (order !== undefined && orderFile !== undefined) {
-    throw new RangeError('order and orderFile exclude each other');
-  }
+  checkOrderOptions(options);
+  const { pressure } = options;
   const { reserve = 0 } = options;
   if (!(reserve >= 0 && reserve <= 99)) {
     throw new RangeError(`reserve must be a percentage from 0 to 99, not ${reserve}`);
@@ -211,11 +196,10 @@ export class Run {
 
   /** Makes ready. @returns whether the run can begin */
   async *begin(): AsyncGenerator<MovingEvent, boolean, void> {
-    const { keepUndo, order, orderFile } = this.options;
-    let path: TargetPath = '';
+    const { keepUndo, orderFile = '' } = this.options;
+    let path = orderFile;
     try {
-      if (order !== undefined) this.#order = new OrderList(order);
-      if (orderFile !== undefined) this.#order = await OrderList.read((path = orderFile));
+      this.#order = await OrderList.of(this.options);
       if (keepUndo !== undefined) {
         this.#undo = await PlanRecorder.open((path = keepUndo), 'undo', this.options);
       }
@@ -270,7 +254,7 @@ export class Run {
     context: BatchContext,
   ): AsyncGenerator<MovingEvent, void, void> {
     this.#arranged = new Set();
-    for await (const group of this.#groups(target, tables)) {
+    for await (const group of groupsIn(target, tables, this.#order, this.options)) {
       if (context.budget.signal.aborted) return;
       const verdicts: Verdict[] = [];
       try {
@@ -282,21 +266,6 @@ export class Run {
       }
       await this.#memory?.saveNowAndThen();
       await this.#undo?.saveNowAndThen();
-    }
-  }
-
-  async *#groups(target: Target, tables: boolean): AsyncGenerator<Group, void, void> {
-    const listed = new Set<number>();
-    const { cluster = false } = this.options;
-    if (this.#order !== undefined) {
-      for await (const group of orderGroups(this.#order, target, this.options)) {
-        for (const { inode } of group.files) listed.add(inode);
-        yield group;
-      }
-    }
-    if (!cluster) return;
-    for await (const group of clusterGroups(target, tables, this.options)) {
-      yield { ...group, files: group.files.filter(({ inode }) => !listed.has(inode)) };
     }
   }
 
@@ -611,10 +580,11 @@ export class Run {
     if (!helped) for (const outcome of waiting) yield* this.#report(outcome, context);
     else {
       const gathering = new Gathering();
+      const last = { ...context, lastChance: true };
       for (const verdict of waiting) {
-        for (const batch of gathering.add(asCandidate(verdict))) yield* this.move(batch, context);
+        for (const batch of gathering.add(asCandidate(verdict))) yield* this.move(batch, last);
       }
-      yield* this.move(gathering.take(), context);
+      yield* this.move(gathering.take(), last);
     }
   }
 

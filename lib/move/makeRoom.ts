@@ -1,13 +1,13 @@
 import { Invalid } from '../ext4/invalid.ts';
 import { isSystemFailure } from '../kernel/errors.ts';
 import { closeFd, O, openByHandle } from '../kernel/handle.ts';
-import { assign, RunPool } from '../place/assign.ts';
+import { assign, RunPool, type Segment } from '../place/assign.ts';
 import { spendableBlocks } from '../place/donors.ts';
 import { FreeMap } from '../place/freeMap.ts';
 import { OwnerMap } from '../place/owners.ts';
 import { Tokens } from '../place/tokens.ts';
 import { shortageOf, Terrain, type Window } from '../place/window.ts';
-import { fragmentsAfter, movedExtents } from '../plan/plan.ts';
+import { fragmentsAfter, movedExtents, type FilePlan, type Range } from '../plan/plan.ts';
 import { formatSize } from '../report/format.ts';
 import { Ext4Device } from '../scan/device.ts';
 import { scanInodeTables } from '../scan/inodeTables.ts';
@@ -102,9 +102,9 @@ export class RoomMaker {
     context: PlacingContext,
   ): AsyncGenerator<Outcome, Placed, void> {
     const placed = yield* placeWhereFree(jobs, context);
-    const found = placed.jobs.filter((job) => this.#isGoodEnough(job));
+    const found = placed.jobs.filter((job) => this.#keepWellPlaced(job));
     const needy = [
-      ...placed.jobs.filter((job) => !this.#isGoodEnough(job)),
+      ...placed.jobs.filter((job) => !found.includes(job)),
       ...placed.refused.filter(({ reason }) => reason === 'no-better-place').map(({ job }) => job),
     ];
     if (needy.length === 0 || context.budget.signal.aborted) return placed;
@@ -149,21 +149,17 @@ export class RoomMaker {
     return yield* this.#clearOne(most, least, path, { owners: survey.owners, open: new Map() }, context);
   }
 
-  /** Whether every range that a plan moves lies in one piece, or in long ones. */
-  #isGoodEnough({ plan, segments }: Job): boolean {
-    const good = this.#goodRun;
-    let next = 0;
-    for (const range of plan.ranges) {
-      let [placed, run, shortest, behind] = [0, 0, Infinity, -1];
-      for (; next < segments.length && placed < range.blocks; next++) {
-        const { physical, length } = segments[next];
-        if (physical !== behind && run > 0) [shortest, run] = [Math.min(shortest, run), 0];
-        run += length;
-        placed += length;
-        behind = physical + length;
-      }
-      if (placed < range.blocks || Math.min(shortest, run) < Math.min(range.blocks, good)) return false;
-    }
+  /**
+   * Whether a file has a place in one piece, or in long ones; or as much of a large one as could be cleared for it. The
+   * rest waits for the next round then: what the first one vacates may do for it.
+   */
+  #keepWellPlaced(job: Job): boolean {
+    const well = inLongRuns(job, this.#goodRun);
+    const placed = well.reduce((sum, { length }) => sum + length, 0);
+    const enough = Math.min(job.plan.blocks, LARGEST_WINDOW / this.#context.filesystem.blockSize);
+    if (placed < enough) return false;
+    job.cut ||= placed < job.plan.blocks;
+    job.segments = well;
     return true;
   }
 
@@ -230,8 +226,7 @@ export class RoomMaker {
     for (const need of needsOf(needy, POOLED / filesystem.blockSize)) {
       for (let left = need.total; left > 0;) {
         if (failed === MOST_FAILED || context.budget.signal.aborted) return { cleared, why };
-        // Fragments are not cut, so the end of a run that is shorter than the range is not used.
-        const least = Math.min(need.longest, left, this.#goodRun + MARGIN);
+        const least = Math.min(need.longest, left, this.#leastFor(left, context));
         const result = yield* this.#clearOne(left, least, needy[0].path, around, context);
         if ('why' in result) {
           ({ why } = result);
@@ -245,6 +240,14 @@ export class RoomMaker {
       }
     }
     return { cleared, why };
+  }
+
+  /** As short a run, in blocks, is good enough for a range. */
+  #leastFor(range: number, { lastChance }: BatchContext): number {
+    // Fragments are not cut, so the end of a run that is shorter than the range is not used.
+    const good = this.#goodRun + MARGIN;
+    // What would be left over is no good run: it shall have all in one as long as that may still come true.
+    return !lastChance && range < 2 * good ? range : good;
   }
 
   /**
@@ -375,7 +378,7 @@ export class RoomMaker {
     await barrier.commit();
     const free = await FreeMap.read(dirFd, filesystem.blockSize, filesystem.geometry);
     const usable = this.#spare < free.longestRun ? shorterThan(this.#spare, free) : free;
-    this.#terrain = { terrain: new Terrain(blocksCount, usable, owners), longestRun: free.longestRun };
+    this.#terrain = { terrain: new Terrain(blocksCount, usable, owners), longestRun: usable.longestRun };
     this.#looked = { at: performance.now(), took: performance.now() - now };
     this.#touched = [];
   }
@@ -418,6 +421,35 @@ function shorterThan(length: number, free: FreeMap): FreeMap {
     [...free.runs()].filter((run) => run.length < length),
     free.geometry,
   );
+}
+
+/** The segments of a file that lie in runs of at least `long` blocks, or as long as their whole range. */
+function inLongRuns({ plan, segments }: Job, long: number): Segment[] {
+  const well: Segment[] = [];
+  let next = 0;
+  for (const range of plan.ranges) {
+    let run: Segment[] = [];
+    const close = () => {
+      const length = run.reduce((sum, segment) => sum + segment.length, 0);
+      if (length >= Math.min(long, range.blocks)) well.push(...run);
+      run = [];
+    };
+    const end = endOf(plan, range);
+    for (; next < segments.length && segments[next].logical < end; next++) {
+      const last = run.at(-1);
+      const goesOn = last !== undefined && last.physical + last.length === segments[next].physical;
+      if (!goesOn) close();
+      run.push(segments[next]);
+    }
+    close();
+  }
+  return well;
+}
+
+/** The logical block behind a range. */
+function endOf({ extents, starts }: FilePlan, { endFragment }: Range): number {
+  const last = starts[endFragment] - 1;
+  return extents.logical[last] + extents.length[last];
 }
 
 /** A window is needed for one range, or for several short ones. In blocks. */

@@ -31,8 +31,8 @@ interface Opened {
 /** A file of a batch. */
 export interface Job extends MovingFile, Opened {
   segments: MovingFile['segments'];
-  /** The plan was cut to what fits beside the reserve, or into what may still be moved. */
-  readonly cut: boolean;
+  /** Not all of the plan is done now: what fits beside the reserve, into what may still be moved, or into long runs. */
+  cut: boolean;
   /** Why it found no better place, in words. */
   why: string | undefined;
   /** Seconds that reading it took before, when it is one of those measured. */
@@ -186,7 +186,7 @@ function jobOf(opened: Opened, plan: FilePlan): Job {
     ...opened,
     plan,
     path: opened.candidate.file.path,
-    segments: [],
+    segments: opened.candidate.share?.segments ?? [],
     cut: plan.blocks < opened.plan.blocks,
     why: undefined,
     secondsBefore: undefined,

@@ -144,7 +144,7 @@ export const alignmentOf = ({ align = blocks(1) }: FilePlan, range: Range): numb
  * pages there may be none.
  */
 function alignedStart(run: Run, origin: number, align: number, blocksPerPage: number): number | undefined {
-  const first = modulo(-run.physical, align);
+  const first = modulo(0 - run.physical, align);
   for (let at = first; at < first + align * blocksPerPage; at += align) {
     if (modulo(origin - run.start - at, blocksPerPage) === 0) return at;
   }

@@ -49,9 +49,21 @@ export function sequenceOf(files: readonly ExtentTable[], blocksPerPage: number)
 /** How often who reads the files of a sequence has to go elsewhere on the device. */
 export const countJumps = ({ extents }: Sequence): number => Math.max(0, countFragments(extents) - 1);
 
-/** What of a sequence is worth moving, as {@link planFile} has it for a file; or why nothing is. */
-export const planSequence = ({ extents }: Sequence, options: PlanOptions): FilePlan | Reason =>
-  planFile(extents, extents.end, options);
+/**
+ * What of a sequence is worth moving, as {@link planFile} has it for a file; or why nothing is.
+ *
+ * @param whole it is to be in as few runs as possible; otherwise what lies together already may stay
+ */
+export function planSequence(
+  { extents }: Sequence,
+  whole: boolean,
+  options: PlanOptions,
+  blockSize: Bytes,
+): FilePlan | Reason {
+  const full = whole || options.fragmentBlocks === Infinity;
+  const fragmentBlocks = full ? Infinity : Math.min(CLUSTER.together / blockSize, options.fragmentBlocks);
+  return planFile(extents, extents.end, { ...options, fragmentBlocks });
+}
 
 /**
  * Cuts segments of a sequence at the borders of its files.
@@ -77,6 +89,19 @@ export function shareOut({ bases }: Sequence, segments: readonly Segment[]): Seg
     }
   }
   return shares;
+}
+
+/** The numbers of the files of a sequence of which a plan moves anything. */
+export function filesMoved({ bases }: Sequence, { extents, starts, ranges }: FilePlan): Set<number> {
+  const moved = new Set<number>();
+  let file = 0;
+  for (const { firstFragment, endFragment } of ranges) {
+    for (let i = starts[firstFragment]; i < starts[endFragment]; i++) {
+      while (file + 1 < bases.length && bases[file + 1] <= extents.logical[i]) file++;
+      moved.add(file);
+    }
+  }
+  return moved;
 }
 
 /** Where a file goes that is moved together with others. */

@@ -1,11 +1,14 @@
 import { FileColumns } from '../ext4/files.ts';
 import { isSystemFailure } from '../kernel/errors.ts';
+import type { ExtentTable } from '../layout/extents.ts';
+import { toBlocks } from '../layout/units.ts';
 import { inDirectoryOrder } from '../move/directoryOrder.ts';
 import { hasItsName, Scanner, type ScannedFile, type ScanOptions } from '../scan/scan.ts';
 import { TableScan, type FileNames } from '../scan/tableScan.ts';
 import type { Target } from '../scan/targets.ts';
+import { clip } from './plan.ts';
 import { CLUSTER, groupsOf, ORDER_RUN } from './arrange.ts';
-import type { OrderList } from './orderList.ts';
+import type { OrderList, OrderOptions } from './orderList.ts';
 
 const SLASH = 0x2f;
 
@@ -19,24 +22,59 @@ export interface Group {
   readonly whole: boolean;
 }
 
+/** Which files are to lie one behind the other. */
+export interface GroupOptions extends OrderOptions {
+  /**
+   * Also pack the small files of each directory together, in the order in which reading the directory answers their
+   * names, where they do not lie so already. Files that are contiguous by themselves are moved for that.
+   */
+  readonly cluster?: boolean | undefined;
+}
+
+/** The files' layouts up to the end of each: what is preallocated behind it cannot be exchanged. */
+export const layoutsOf = ({ files }: Group): ExtentTable[] =>
+  files.map(({ extents, size, target }) => clip(extents, toBlocks(size, target.filesystem.blockSize)));
+
+/**
+ * The groups of a target, those of the order list first; a file is in one of them only. Ends early and quietly when the
+ * signal is aborted.
+ *
+ * @param tables the target is a whole filesystem, whose inode tables can be read
+ */
+export async function* groupsIn(
+  target: Target,
+  tables: boolean,
+  order: OrderList | undefined,
+  options: ScanOptions & GroupOptions,
+): AsyncGenerator<Group, void, void> {
+  const listed = new Set<number>();
+  if (order !== undefined) {
+    for await (const group of orderGroups(order, target, options)) {
+      for (const { inode } of group.files) listed.add(inode);
+      yield group;
+    }
+  }
+  if (!options.cluster) return;
+  for await (const group of clusterGroups(target, tables, options)) {
+    const files = group.files.filter(({ inode }) => !listed.has(inode));
+    if (files.length > 1) yield { ...group, files };
+  }
+}
+
 /** The files of an order list, as far as they can be moved. */
-export async function* orderGroups(
+async function* orderGroups(
   list: OrderList,
   target: Target,
   options: ScanOptions,
 ): AsyncGenerator<Group, void, void> {
   const files: ScannedFile[] = [];
   for await (const file of list.filesOf(target, options)) if (canBeMoved(file)) files.push(file);
-  for (const some of groupsOf(files, ORDER_RUN)) yield { path: list.path ?? target.argument, files: some, whole: true };
+  for (const some of groupsOf(files, ORDER_RUN))
+    yield { path: list.path ?? target.argument, files: some, whole: true };
 }
 
-/**
- * The small files of each directory, in the order in which reading it answers their names. Ends early and quietly when
- * the signal is aborted.
- *
- * @param tables the target is a whole filesystem, whose inode tables can be read
- */
-export async function* clusterGroups(
+/** The small files of each directory, in the order in which reading it answers their names. */
+async function* clusterGroups(
   target: Target,
   tables: boolean,
   options: ScanOptions,

@@ -18,6 +18,25 @@ const LOOK = 64;
 const NO_FILE: ReadonlySet<Reason> = new Set<Reason>(['not-regular', 'other-filesystem', 'vanished']);
 const [NUL, NEWLINE, SLASH] = [0x00, 0x0a, 0x2f];
 
+export interface OrderOptions {
+  /**
+   * Files to be laid one behind the other in this order, in as few runs as possible and whatever size they are: such as
+   * those that are read at boot. Paths as of targets; what is no file of a target is skipped.
+   */
+  readonly order?: readonly TargetPath[] | undefined;
+  /** A file with such a list: a path in each line, or up to each NUL where there is one. */
+  readonly orderFile?: TargetPath | undefined;
+}
+
+/** @throws TypeError, RangeError */
+export function checkOrderOptions({ order, orderFile }: OrderOptions): void {
+  if (typeof order === 'string' || Buffer.isBuffer(order))
+    throw new TypeError('order must be a list of paths');
+  if (order !== undefined && orderFile !== undefined) {
+    throw new RangeError('order and orderFile exclude each other');
+  }
+}
+
 /** Files in the order in which they are to lie. */
 export class OrderList {
   /** What the list is called, if anything. */
@@ -25,6 +44,12 @@ export class OrderList {
   readonly #names: readonly Buffer[];
   /** Numbers of the names that were found to be a file of some target. */
   readonly #found = new Set<number>();
+
+  /** The list that is asked for, if any. @throws as {@link OrderList.read} */
+  static async of({ order, orderFile }: OrderOptions): Promise<OrderList | undefined> {
+    if (orderFile !== undefined) return OrderList.read(orderFile);
+    return order && new OrderList(order);
+  }
 
   /**
    * Reads a list: a path in each line, or, where there is a NUL in it, up to each NUL.

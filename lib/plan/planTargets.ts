@@ -5,6 +5,7 @@ import { toBytes, blocks, bytes } from '../layout/units.ts';
 import { readSeconds, type DeviceProfile } from '../layout/readCost.ts';
 import {
   named,
+  type ArrangementEvent,
   type FailedEvent,
   type PlanEvent,
   type PlanningEvent,
@@ -25,11 +26,14 @@ import {
 } from '../scan/session.ts';
 import type { Target } from '../scan/targets.ts';
 import { Discovery, type DiscoveryContext } from './discovery.ts';
-import type { FilePlan } from './plan.ts';
+import { countJumps, filesMoved, planSequence, sequenceOf } from './arrange.ts';
+import { groupsIn, layoutsOf, type Group, type GroupOptions } from './groups.ts';
+import { checkOrderOptions, OrderList } from './orderList.ts';
+import type { FilePlan, PlanOptions } from './plan.ts';
 import { PlanRecorder } from './planRecorder.ts';
 import { planScanned } from './planScanned.ts';
 
-export interface PlanTargetsOptions extends CommonOptions {
+export interface PlanTargetsOptions extends CommonOptions, GroupOptions {
   /** Where to write a plan file, for {@link apply}. It is written at the end, unless the run is stopped. */
   readonly output?: string | undefined;
 }
@@ -38,12 +42,13 @@ export interface PlanTargetsOptions extends CommonOptions {
  * Says what {@link defragment} would move, and why not the rest; writes nothing but the plan file asked for. Whether contiguous places are free
  * shows only when they are allocated. The last event is the summary.
  *
- * @throws TypeError when `targets` is no list; whatever is wrong with a target or a file is an event
+ * @throws TypeError when `targets` is no list, RangeError for options that make no sense together; whatever is wrong with a target or a file is an event
  */
 export async function* plan(
   targets: Iterable<TargetPath>,
   options: PlanTargetsOptions = {},
 ): AsyncGenerator<PlanningEvent, void, void> {
+  checkPlanOptions(options);
   const tally = new Tally();
   let paths = listOf(targets);
   const scanner = new Scanner(options, paths.length > 1);
@@ -52,7 +57,9 @@ export async function* plan(
     sum.fragmentsBefore += fragments;
     sum.fragmentsAfter += fragments;
   };
-  const { output } = options;
+  const arrangement = { groups: 0, groupsToMove: 0, bytesToMove: 0, jumpsBefore: 0, jumpsAfter: 0 };
+  const { output, orderFile = '' } = options;
+  let order: OrderList | undefined;
   let recorder: PlanRecorder | undefined;
   const add = async (file: ScannedFile, planned: FilePlan, target: Target) => {
     const event = describe(file, planned, deviceProfileFor(target, options));
@@ -70,18 +77,32 @@ export async function* plan(
     return event;
   };
   try {
+    order = await OrderList.of(options);
     recorder = output === undefined ? undefined : await PlanRecorder.open(output, 'plan', options);
   } catch (error) {
     if (!isSystemFailure(error)) throw error;
-    yield tally.fail(Buffer.from(output ?? ''), error);
+    yield tally.fail(Buffer.from(output ?? orderFile), error);
     // The plan was what was wanted.
     paths = [];
   }
   yield* eachTarget(paths, options, tally, scanner, async function* (target, tables) {
     const planOptions = planOptionsFor(target, options);
     await recorder?.begin(target);
+    const arranged = new Set<number>();
+    for await (const group of groupsIn(target, tables !== undefined, order, options)) {
+      const { event, moved } = await planGroup(group, planOptions);
+      arrangement.groups++;
+      arrangement.jumpsBefore += event.jumpsBefore;
+      arrangement.jumpsAfter += event.jumpsAfter;
+      if (moved.length === 0) continue;
+      arrangement.groupsToMove++;
+      arrangement.bytesToMove += event.bytesToMove;
+      for (const { inode } of moved) arranged.add(inode);
+      yield event;
+    }
     if (tables !== undefined) {
-      const context = { target, tables, planOptions, batch: AGAIN, tally, count, signal: options.signal };
+      const { signal } = options;
+      const context = { target, tables, planOptions, batch: AGAIN, tally, count, arranged, signal };
       yield* planTables(context, add);
       return;
     }
@@ -95,6 +116,7 @@ export async function* plan(
         continue;
       }
       tally.files++;
+      if (arranged.has(item.inode)) continue;
       const planned = planScanned(item, planOptions);
       if (typeof planned === 'string') {
         const fragments = countFragments(item.extents);
@@ -106,6 +128,8 @@ export async function* plan(
     }
   });
   const interrupted = options.signal?.aborted ?? false;
+  const unknown = interrupted ? [] : (order?.unknown() ?? []);
+  for (const path of unknown) yield tally.skip(path, 'not-in-target');
   let written = false;
   if (recorder?.begun === true && !interrupted) {
     try {
@@ -121,6 +145,7 @@ export async function* plan(
     command: 'plan',
     files: tally.files,
     ...sum,
+    ...((options.cluster === true || order !== undefined) && { arrangement }),
     ...(written && { planFile: output }),
     skipped: tally.skipped,
     failed: tally.failed,
@@ -128,6 +153,38 @@ export async function* plan(
     interrupted,
     seconds: tally.seconds,
   };
+}
+
+/** @throws RangeError, TypeError */
+function checkPlanOptions(options: PlanTargetsOptions): void {
+  checkOrderOptions(options);
+  const { output, cluster = false, order, orderFile } = options;
+  if (output !== undefined && (cluster || order !== undefined || orderFile !== undefined)) {
+    throw new RangeError('a plan file is about files one by one: it cannot have cluster, order or orderFile');
+  }
+}
+
+/** What would be moved to lay the files of a group one behind the other. */
+async function planGroup(
+  group: Group,
+  options: PlanOptions,
+): Promise<{ event: ArrangementEvent; moved: readonly ScannedFile[] }> {
+  const { files, whole, path } = group;
+  const { blockSize } = files[0].target.filesystem;
+  const sequence = sequenceOf(layoutsOf(group), Math.max(1, (await pageSize()) / blockSize));
+  const planned = planSequence(sequence, whole, options, blockSize);
+  const jumpsBefore = countJumps(sequence);
+  const worthwhile = typeof planned === 'string' ? undefined : planned;
+  const event = {
+    type: 'arrangement' as const,
+    ...named(path),
+    files: files.length,
+    bytesToMove: toBytes(worthwhile?.blocks ?? blocks(0), blockSize),
+    jumpsBefore,
+    jumpsAfter: worthwhile === undefined ? jumpsBefore : worthwhile.fragmentsAfter - 1,
+  };
+  const moved = worthwhile === undefined ? new Set<number>() : filesMoved(sequence, worthwhile);
+  return { event, moved: files.filter((_, i) => moved.has(i)) };
 }
 
 /** Puts what is planned for a file into a plan file. @returns why it cannot be carried out, if so */

@@ -164,6 +164,17 @@ export interface PlanEvent extends Named {
   readonly savedSeconds: number;
 }
 
+/** What would be moved to lay files one behind the other. The path is as in {@link ArrangedEvent}. */
+export interface ArrangementEvent extends Named {
+  readonly type: 'arrangement';
+  /** How many files it is about. */
+  readonly files: number;
+  readonly bytesToMove: number;
+  /** As in {@link ArrangedEvent}; afterwards if all find a place in as few runs as the filesystem allows. */
+  readonly jumpsBefore: number;
+  readonly jumpsAfter: number;
+}
+
 /** A file was left as it was. */
 export interface SkipEvent extends Named {
   readonly type: 'skip';
@@ -303,6 +314,14 @@ export interface PlanSummary {
   readonly fragmentsBefore: number;
   readonly fragmentsAfter: number;
   readonly savedSeconds: number;
+  /** Of files that are to lie one behind the other, when that was asked for: all groups, and those worth moving. */
+  readonly arrangement?: {
+    readonly groups: number;
+    readonly groupsToMove: number;
+    readonly bytesToMove: number;
+    readonly jumpsBefore: number;
+    readonly jumpsAfter: number;
+  };
   /** Where the plan was written, when that was asked for and it could be. */
   readonly planFile?: string;
   readonly skipped: Partial<Record<Reason, number>>;
@@ -464,7 +483,14 @@ export type CheckEvent =
   | CheckSummary;
 
 export type PlanningEvent =
-  TargetEvent | ScanningEvent | PlanEvent | SkipEvent | FailedEvent | UnsupportedEvent | PlanSummary;
+  | TargetEvent
+  | ScanningEvent
+  | PlanEvent
+  | ArrangementEvent
+  | SkipEvent
+  | FailedEvent
+  | UnsupportedEvent
+  | PlanSummary;
 
 export type SpaceReportEvent =
   | SpaceEvent

@@ -1,5 +1,5 @@
 import { REASONS } from '../../scan/reasons.ts';
-import type { PlanEvent, PlanningEvent, PlanSummary } from '../events.ts';
+import type { ArrangementEvent, PlanEvent, PlanningEvent, PlanSummary } from '../events.ts';
 import { counted, formatCount, formatSeconds, formatSize } from '../format.ts';
 import { byFrequency } from '../leftAlone.ts';
 import { printable } from '../names.ts';
@@ -19,11 +19,22 @@ export class PlanText implements Reporter<PlanningEvent> {
     switch (event.type) {
       case 'plan':
         return this.#plan(event).map(out);
+      case 'arrangement':
+        return [out(this.#arrangement(event))];
       case 'summary':
         return summaryLines(event).map(out);
       default:
         return this.#common.lines(event) ?? [];
     }
+  }
+
+  #arrangement(event: ArrangementEvent): string {
+    const { files, jumpsBefore, jumpsAfter, bytesToMove } = event;
+    const change = `${formatCount(jumpsBefore)} -> ${counted(jumpsAfter, 'jump')}`;
+    return (
+      `${printable(event)}: ${this.#common.options.style.good(change)} in reading ${counted(files, 'file')}, ` +
+      `by moving ${formatSize(bytesToMove)}`
+    );
   }
 
   #plan(event: PlanEvent): string[] {
@@ -48,7 +59,15 @@ function summaryLines(summary: PlanSummary): string[] {
   const stopped = summary.interrupted ? ['Stopped by a signal; the plan is incomplete.'] : [];
   const { planFile } = summary;
   const ending = planFile === undefined ? ['Nothing was written.'] : planFileLines(planFile);
-  return ['', ...headline(summary), ...list, ...problemLines(summary), ...stopped, ...ending];
+  return [
+    '',
+    ...headline(summary),
+    ...arrangementLines(summary),
+    ...list,
+    ...problemLines(summary),
+    ...stopped,
+    ...ending,
+  ];
 }
 
 function planFileLines(path: string): string[] {
@@ -58,9 +77,19 @@ function planFileLines(path: string): string[] {
   ];
 }
 
+function arrangementLines({ arrangement }: PlanSummary): string[] {
+  if (arrangement === undefined || arrangement.groupsToMove === 0) return [];
+  const { groups, groupsToMove, bytesToMove, jumpsBefore, jumpsAfter } = arrangement;
+  return [
+    `${formatCount(groupsToMove)} of ${counted(groups, 'group')} of files to be put in order by moving ${formatSize(bytesToMove)}.`,
+    `Jumps between files in order: ${formatCount(jumpsBefore)} -> ${formatCount(jumpsAfter)}.`,
+  ];
+}
+
 function headline(summary: PlanSummary): string[] {
   const { files, filesToMove, bytesToMove, fragmentsBefore, fragmentsAfter, savedSeconds } = summary;
   if (filesToMove === 0) {
+    if ((summary.arrangement?.groupsToMove ?? 0) > 0) return ['No file to be defragmented by itself.'];
     const reasons = byFrequency(summary.skipped);
     return [reasons.length === 1 ? `Nothing to move: ${REASONS[reasons[0][0]]}.` : 'Nothing to move.'];
   }

@@ -1,0 +1,364 @@
+// Free space is joined into longer runs; the reserve of free space stays, and who fills the filesystem gets it.
+import { closeSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { execa } from 'execa';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import {
+  consolidate,
+  defragment,
+  type ConsolidatedEvent,
+  type ConsolidateEvent,
+  type ConsolidateOptions,
+  type DefragEvent,
+  type Event,
+} from '../../lib/index.ts';
+import { fallocate } from '../../lib/kernel/allocate.ts';
+import { bytes } from '../../lib/layout/units.ts';
+import { age } from '../support/age.ts';
+import { IN_VM, MiB, type Lab } from '../support/lab.ts';
+import { changeOf, commit, contentsOf, freeMap, layoutOf } from '../support/layout.ts';
+import { useLab } from '../support/use.ts';
+
+const KiB = 1024;
+
+// The command as it is installed: compiled, in a process of its own.
+const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+
+async function collect<E extends Event>(events: AsyncIterable<E>): Promise<E[]> {
+  const all: E[] = [];
+  for await (const event of events) all.push(event);
+  return all;
+}
+
+const consolidated = (events: readonly ConsolidateEvent[]): ConsolidatedEvent => {
+  const event = events.find(({ type }) => type === 'consolidated');
+  if (event?.type !== 'consolidated') throw new Error(`nothing was told: ${JSON.stringify(events)}`);
+  return event;
+};
+
+/** Natural numbers below a limit, the same each time (Numerical Recipes' LCG). */
+function randomFrom(seed: number): (below: number) => number {
+  let state = seed;
+  return (below) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  };
+}
+
+/**
+ * Fills a filesystem with small files, each in one piece, and deletes many: free space is in small pieces, and between
+ * them is nothing that cannot be moved, neither extent trees nor directories.
+ *
+ * @returns the names of the files
+ */
+async function crumble(l: Lab, seed: number): Promise<string[]> {
+  const below = randomFrom(seed);
+  const { bfree, bsize } = statfsSync(l.mountPoint);
+  const sizes: number[] = [];
+  for (let left = bfree * bsize * 0.95; left > 0; left -= sizes[sizes.length - 1]) {
+    sizes.push((1 + below(64)) * 4 * KiB);
+  }
+  const names = sizes.map((_, i) => `f${i}`);
+  // The directory is as long as it will be before anything lies behind it.
+  for (const name of names) closeSync(openSync(l.path(name), 'wx'));
+  await commit(l);
+  for (const [i, name] of names.entries()) {
+    const fd = openSync(l.path(name), 'r+');
+    await fallocate(fd, 0, bytes(0), bytes(sizes[i]));
+    closeSync(fd);
+  }
+  const kept = names.filter((name) => {
+    if (below(100) >= 35) return true;
+    rmSync(l.path(name));
+    return false;
+  });
+  for (const name of kept) {
+    const fd = openSync(l.path(name), 'r+');
+    const content = Buffer.alloc(sizes[Number(name.slice(1))], `${name} `);
+    writeSync(fd, content);
+    closeSync(fd);
+  }
+  await l.remount();
+  return kept;
+}
+
+/** Lengths in bytes of the runs of blocks that are free. */
+async function freeRuns(l: Lab): Promise<number[]> {
+  const map = await freeMap(l);
+  const lengths: number[] = [];
+  for (let at = map.indexOf(1); at >= 0;) {
+    const end = map.indexOf(0, at);
+    lengths.push((end - at) * l.blockSize);
+    at = map.indexOf(1, end);
+  }
+  return lengths;
+}
+
+const longest = (runs: readonly number[]): number => Math.max(...runs);
+
+/** Consolidates, and asserts that no file is the worse for it. */
+async function consolidateAll(l: Lab, names: readonly string[], options: ConsolidateOptions) {
+  const before = await layoutOf(l, names);
+  const contents = contentsOf(l, names);
+  await l.remount();
+  const events = await collect(consolidate([l.mountPoint], options));
+  await l.remount();
+  expect(changeOf(before, await layoutOf(l, names), l.blockSize).worse).toEqual([]);
+  expect(contentsOf(l, names)).toEqual(contents);
+  expect(events.filter(({ type }) => type === 'failed' || type === 'unsupported')).toEqual([]);
+  expect(events.at(-1)).toMatchObject({ type: 'summary', command: 'consolidate', filesystems: 1 });
+  return { events, event: consolidated(events), before, runs: await freeRuns(l) };
+}
+
+const SIZE = (IN_VM ? 256 : 384) * MiB;
+
+describe('space --consolidate', () => {
+  test.each(
+    IN_VM
+      ? [{ run: 16, seed: 1 }]
+      : [
+          { run: 16, seed: 1 },
+          { run: 16, seed: 2 },
+          { run: 32, seed: 3 },
+          { run: 64, seed: 4 },
+        ],
+  )('leaves one free run of $run MiB (seed $seed)', async ({ run, seed }) => {
+    const l = await useLab({ size: SIZE, mkfs: ['-m', '0'] });
+    const names = await crumble(l, seed);
+    const { event, before, runs } = await consolidateAll(l, names, { run: run * MiB });
+    expect(before.free.longest).toBeLessThan(4 * MiB);
+    expect(longest(runs)).toBeGreaterThanOrEqual(run * MiB);
+    expect(event).toMatchObject({ reached: true, goal: { kind: 'run', bytes: run * MiB } });
+    expect(event.before.largestRun).toBe(before.free.longest);
+    expect(event.after.largestRun).toBe(longest(runs));
+    // What lay there is about as long as the window.
+    expect(event.bytesEvacuated).toBeGreaterThan(0);
+    expect(event.bytesEvacuated).toBeLessThan(1.5 * run * MiB);
+  });
+
+  test.each(IN_VM ? [5] : [5, 6])('of an aged filesystem, where files are in fragments (seed %i)', async (seed) => {
+    const l = await useLab({ size: SIZE, mkfs: ['-m', '0'] });
+    const names = await age(l, { fill: 0.7, seed });
+    const { event, runs } = await consolidateAll(l, names, { run: 16 * MiB });
+    expect(event).toMatchObject({ reached: true });
+    expect(longest(runs)).toBeGreaterThanOrEqual(16 * MiB);
+  });
+
+  test('by how much lies in long runs; and what is there already is left alone', async () => {
+    const l = await useLab({ size: SIZE, mkfs: ['-m', '0'] });
+    const names = await crumble(l, 7);
+    const inLong = (runs: readonly number[]) =>
+      runs.filter((length) => length >= 8 * MiB).reduce((sum, length) => sum + length, 0);
+    const first = await consolidateAll(l, names, { bytes: 24 * MiB });
+    expect(inLong(first.runs)).toBeGreaterThanOrEqual(24 * MiB);
+    expect(first.event).toMatchObject({ reached: true, before: { inLongRuns: 0 }, longRun: 8 * MiB });
+    expect(first.event.after.inLongRuns).toBe(inLong(first.runs));
+    const again = await consolidateAll(l, names, { run: 8 * MiB });
+    expect(again.event).toMatchObject({ reached: true, windows: 0, bytesEvacuated: 0 });
+    const more = await consolidateAll(l, names, { bytes: 16 * MiB });
+    expect(inLong(more.runs)).toBeGreaterThanOrEqual(inLong(first.runs) + 16 * MiB);
+  });
+
+  test('says why not: the reserve, or files that cannot be moved', async () => {
+    const l = await useLab({ size: 192 * MiB, mkfs: ['-m', '0'] });
+    const names = await crumble(l, 8);
+    const large = await consolidateAll(l, names, { run: 128 * MiB });
+    expect(large.event).toMatchObject({ reached: false, windows: 0, bytesEvacuated: 0 });
+    expect(large.event.detail).toMatch(/^needs a run of 128.0 MiB; the largest is .*; the reserve .* leaves/);
+    await execa('chattr', ['+i', ...names], { cwd: l.mountPoint });
+    const stuck = await collect(consolidate([l.mountPoint]));
+    await execa('chattr', ['-i', ...names], { cwd: l.mountPoint });
+    expect(consolidated(stuck)).toMatchObject({ reached: false, windows: 0, bytesEvacuated: 0 });
+    expect(consolidated(stuck).detail).toMatch(/cannot be moved|no window/);
+    // By then it would have gone.
+    expect((await consolidateAll(l, names, { run: 8 * MiB })).event).toMatchObject({ reached: true });
+  });
+
+  test('as a command: what was gained, exit codes, limits', async () => {
+    const l = await useLab({ size: 256 * MiB, mkfs: ['-m', '0'] });
+    await crumble(l, 9);
+    const run = (...args: string[]) =>
+      execa(process.execPath, [CLI, 'space', '--consolidate', ...args, l.mountPoint], { reject: false });
+    const limited = await run('--run', '16M', '--max-bytes', '1M');
+    expect(limited).toMatchObject({ exitCode: 4, stderr: '' });
+    expect(limited.stdout).toContain('Stopped at its limit of bytes to move');
+    expect(longest(await freeRuns(l))).toBeLessThan(16 * MiB);
+    const done = await run('--run', '16M');
+    expect(done).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(done.stdout).toContain('a free run of 16.0 MiB\n');
+    expect(longest(await freeRuns(l))).toBeGreaterThanOrEqual(16 * MiB);
+    const json = await run('--json', '--run', '16M');
+    const lines = json.stdout.split('\n').map((line) => JSON.parse(line) as Record<string, unknown>);
+    expect(lines.at(-1)).toMatchObject({ type: 'summary', schema: 1, command: 'consolidate', reached: 1 });
+  });
+
+  test('killed at any time it leaves nothing behind, and every file whole', async () => {
+    const l = await useLab({ size: 256 * MiB, mkfs: ['-m', '0'] });
+    const names = await crumble(l, 10);
+    const before = await layoutOf(l, names);
+    const contents = contentsOf(l, names);
+    const free = await l.freeBytes();
+    const below = randomFrom(11);
+    let killed = 0;
+    for (let round = 0; round < (IN_VM ? 3 : 8); round++) {
+      await l.remount();
+      const args = ['space', '--consolidate', '--json', '--bytes', '32M', '--max-rate', '24M'];
+      const child = execa(process.execPath, [CLI, ...args, l.mountPoint], { reject: false });
+      // Before that it only reads.
+      await new Promise((resolve) => child.stdout.once('data', resolve));
+      await sleep(below(IN_VM ? 4000 : 1200));
+      child.kill('SIGKILL');
+      killed += Number((await child).signal === 'SIGKILL');
+      // What it held is free again, but for the trees of the files.
+      expect(Math.abs((await l.freeBytes()) - free)).toBeLessThan(MiB);
+    }
+    expect(killed).toBeGreaterThan(0);
+    expect(changeOf(before, await layoutOf(l, names), l.blockSize).worse).toEqual([]);
+    expect(contentsOf(l, names)).toEqual(contents);
+  });
+});
+
+/** Looks at free space every few milliseconds, in another process. Answers the least that it has seen, in bytes. */
+function watchFreeSpace(l: Lab): () => Promise<number> {
+  const script = `
+    const { statfsSync } = require('node:fs');
+    let least = Infinity;
+    setInterval(() => (least = Math.min(least, statfsSync(process.argv[1]).bfree)), 2);
+    process.stdin.resume().on('end', () => { console.log(least); process.exit(); });
+  `;
+  const child = execa(process.execPath, ['-e', script, l.mountPoint]);
+  return async () => {
+    child.stdin.end();
+    return Number((await child).stdout) * l.blockSize;
+  };
+}
+
+const freeNow = (l: Lab): number => {
+  const { bfree, bsize } = statfsSync(l.mountPoint);
+  return bfree * bsize;
+};
+
+describe('the reserve of free space is never entered, not for a moment', () => {
+  test.each(IN_VM ? [{ reserve: undefined }] : [{ reserve: undefined }, { reserve: 9 }])(
+    'defragment, with room made, asked for $reserve %',
+    async ({ reserve }) => {
+      const l = await useLab({ size: 256 * MiB, mkfs: ['-m', '0'] });
+      const names = await age(l, { fill: 0.85, seed: 12 });
+      const contents = contentsOf(l, names);
+      await l.remount();
+      const { blocks, bsize } = statfsSync(l.mountPoint);
+      const least = (blocks * bsize * (reserve ?? 5)) / 100;
+      const before = freeNow(l);
+      const stop = watchFreeSpace(l);
+      const events = await collect(defragment([l.mountPoint], { reserve }));
+      const seen = await stop();
+      expect(seen).toBeGreaterThanOrEqual(least);
+      // It did use what it may, so the reserve was what kept it from more.
+      expect(seen - least).toBeLessThan((before - least) / 3);
+      expect(events.at(-1)).toMatchObject({ type: 'summary', failed: 0 });
+      expect(contentsOf(l, names)).toEqual(contents);
+    },
+  );
+
+  test('consolidate, also with all of it', async () => {
+    const l = await useLab({ size: 256 * MiB, mkfs: ['-m', '0'] });
+    const names = await crumble(l, 13);
+    const { blocks, bsize } = statfsSync(l.mountPoint);
+    const stop = watchFreeSpace(l);
+    await consolidateAll(l, names, { run: 40 * MiB });
+    expect(await stop()).toBeGreaterThanOrEqual(blocks * bsize * 0.05);
+    const least = freeNow(l) / (blocks * bsize) - 0.15;
+    const { event } = await consolidateAll(l, names, { run: 40 * MiB + MiB, reserve: least * 100 });
+    expect(event.reached).toBe(false);
+    expect(event.detail).toMatch(/the reserve of free space leaves/);
+  });
+});
+
+/**
+ * Fills the filesystem below its reserve, and measures how long it takes until everything but that is free again.
+ *
+ * @param before free bytes when nothing was held
+ */
+async function fillUp(l: Lab, before: number) {
+  const { blocks, bsize } = statfsSync(l.mountPoint);
+  const hog = await l.create('hog');
+  const size = freeNow(l) - blocks * bsize * 0.05 + 4 * MiB;
+  await fallocate(hog, 0, bytes(0), bytes(size));
+  const started = performance.now();
+  const held = before - size - freeNow(l);
+  while (freeNow(l) < before - size - MiB && performance.now() - started < 10_000) await sleep(5);
+  return { took: performance.now() - started, held };
+}
+
+/** Of giving back what is held, in milliseconds. */
+const AT_ONCE = IN_VM ? 5000 : 1000;
+
+describe('who fills the filesystem gets what is held', () => {
+  /** Two files in fragments, each too large to be moved beside the other. */
+  async function twoFiles(l: Lab): Promise<string[]> {
+    for (const name of ['a', 'b']) {
+      const fd = await l.create(name);
+      for (let i = 0; i < 40; i++) writeSync(fd, Buffer.alloc(MiB, `${name}${i}`));
+      await l.fragment(name, 64);
+    }
+    await l.remount();
+    return ['a', 'b'];
+  }
+
+  test('while files are moved; then the others have their turn', async () => {
+    const l = await useLab({ size: 384 * MiB, mkfs: ['-m', '0'] });
+    const names = await twoFiles(l);
+    const contents = contentsOf(l, names);
+    await l.remount();
+    const before = freeNow(l);
+    const events: DefragEvent[] = [];
+    let filling: ReturnType<typeof fillUp> | undefined;
+    for await (const event of defragment([l.mountPoint], { maxRate: 12 * MiB, makeRoom: false })) {
+      events.push(event);
+      if (event.type === 'progress') filling ??= fillUp(l, before);
+      if (event.type !== 'defragmented' || event.incomplete === undefined) continue;
+      // There is room again.
+      await filling;
+      rmSync(l.path('hog'));
+      await l.remount().catch(() => undefined);
+    }
+    const { took, held } = await filling!;
+    expect(held).toBeGreaterThan(20 * MiB);
+    expect(took).toBeLessThan(AT_ONCE);
+    const results = events.filter((event) => event.type === 'defragmented');
+    expect(results).toMatchObject([
+      {
+        incomplete: 'no-space',
+        detail: expect.stringMatching(/^others have filled the filesystem: .* are free/) as string,
+      },
+      { fragmentsAfter: 1 },
+    ]);
+    expect(results[1]).not.toHaveProperty('incomplete');
+    expect(events.at(-1)).toMatchObject({ type: 'summary', failed: 0, interrupted: false });
+    expect(contentsOf(l, names)).toEqual(contents);
+  });
+
+  test('while room is made', async () => {
+    const l = await useLab({ size: 256 * MiB, mkfs: ['-m', '0'] });
+    const names = await crumble(l, 14);
+    const layout = await layoutOf(l, names);
+    const contents = contentsOf(l, names);
+    await l.remount();
+    const before = freeNow(l);
+    const events: ConsolidateEvent[] = [];
+    let filling: ReturnType<typeof fillUp> | undefined;
+    for await (const event of consolidate([l.mountPoint], { run: 40 * MiB, maxRate: 8 * MiB })) {
+      events.push(event);
+      if (event.type === 'progress') filling ??= fillUp(l, before);
+    }
+    const { took, held } = await filling!;
+    expect(held).toBeGreaterThan(20 * MiB);
+    expect(took).toBeLessThan(AT_ONCE);
+    expect(consolidated(events)).toMatchObject({ reached: false, windows: 0 });
+    expect(consolidated(events).detail).toMatch(/^others have filled the filesystem/);
+    expect(events.at(-1)).toMatchObject({ type: 'summary', failed: 0, interrupted: false });
+    expect(changeOf(layout, await layoutOf(l, names), l.blockSize).worse).toEqual([]);
+    expect(contentsOf(l, names)).toEqual(contents);
+  });
+});
