@@ -352,13 +352,23 @@ export class RoomMaker {
     around: Surroundings,
     context: BatchContext,
   ): AsyncGenerator<Outcome, Cleared | Blocked, void> {
-    const result = yield* evacuate(window, least, around, context);
-    const cleared = 'tokens' in result;
-    this.#blocks.evacuated += window.cost;
-    if (cleared) this.#blocks.cleared += window.length;
+    const work = evacuate(window, least, around, context);
+    let result: Cleared | Blocked;
+    try {
+      let step = await work.next();
+      for (; !step.done; step = await work.next()) {
+        if (step.value.kind === 'evacuated') this.#blocks.evacuated += step.value.moved;
+        yield step.value;
+      }
+      result = step.value;
+    } finally {
+      // Nobody may ask for more; at its end this does nothing.
+      await work.return({ why: 'the run was stopped' });
+    }
+    if ('tokens' in result) this.#blocks.cleared += window.length;
     else if (result.inode !== undefined) this.#immovable.add(result.inode);
     // What was free is not, and what was full is ours. Where it takes long to look, the rest will do for now.
-    if (cleared && this.#looked.took > LONG_LOOK) this.#touched.push(window);
+    if ('tokens' in result && this.#looked.took > LONG_LOOK) this.#touched.push(window);
     else this.#looked.at = -Infinity;
     return result;
   }
