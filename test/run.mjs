@@ -54,7 +54,7 @@ function skip(name, why) {
 }
 
 // What the command line does with its arguments does not depend on the kernel: on the older one the engine is enough.
-const ENGINE = ['binding', 'errnos', 'defragment', 'durability', 'concurrency'].map(
+const ENGINE = ['binding', 'errnos', 'defragment', 'placement', 'durability', 'concurrency'].map(
   (name) => `test/system/${name}`,
 );
 const KERNELS = [

@@ -18,7 +18,7 @@ import {
   type MovingEvent,
   type NoticeEvent,
 } from '../report/events.ts';
-import { UnsupportedTarget, type Filesystem } from '../scan/filesystem.ts';
+import { sysfsBlocks, UnsupportedTarget, type Filesystem } from '../scan/filesystem.ts';
 import { hasItsName, Scanner, type ScannedFile } from '../scan/scan.ts';
 import {
   deviceProfileFor,
@@ -312,7 +312,7 @@ export class Run {
           barrier,
           planOptions: planOptionsFor(target, options),
           searchDepth: await SearchDepth.of(filesystem, dirFd),
-          reserveShare: await this.#reserveShareOf(dirFd),
+          reserveShare: await this.#reserveShareOf(filesystem, dirFd),
         };
         // What a killed run left raised.
         surroundings.searchDepth?.restore();
@@ -356,9 +356,11 @@ export class Run {
     return (toBytes(total, blockSize) * maxWrittenPercent) / 100;
   }
 
-  async #reserveShareOf(dirFd: number): Promise<number | undefined> {
+  async #reserveShareOf(filesystem: Filesystem, dirFd: number): Promise<number | undefined> {
     const { reserve } = this.options;
-    return reserve === undefined ? undefined : reserveShareFor(reserve, await statFilesystem(dirFd));
+    if (reserve === undefined) return undefined;
+    const kept = (await sysfsBlocks(filesystem, 'reserved_clusters')) ?? blocks(0);
+    return reserveShareFor(reserve, await statFilesystem(dirFd), kept);
   }
 
   /** Takes up what earlier runs left. */

@@ -41,19 +41,21 @@ export async function spendableBlocks(fd: number, reserveShare?: number): Promis
 }
 
 /**
- * The share of a filesystem that is to stay free where one is asked for. Who may not use what is reserved for root leaves
- * that as well.
+ * The share of a filesystem that is to stay free where one is asked for. What ext4 keeps for itself nobody gets, and who
+ * may not use what is reserved for root leaves that as well.
  *
  * @param percent that is asked for
+ * @param kept what ext4 keeps for itself (reserved_clusters in sysfs)
  * @param privileged whether the kernel gives this process what is reserved for root; if that is not true after all, it
  *   says ENOSPC
  */
 export function reserveShareFor(
   percent: number,
   { total, free, available }: FilesystemSpace,
+  kept: Blocks,
   privileged = process.geteuid?.() === 0,
 ): number {
-  return Math.max(percent / 100, privileged ? 0 : (free - available) / total);
+  return Math.max(percent / 100, (privileged ? kept : free - available) / total);
 }
 
 /**

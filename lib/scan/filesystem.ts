@@ -12,7 +12,7 @@ import {
 } from '../ext4/superblock.ts';
 import { EXT4_SUPER_MAGIC, statFd, statFilesystem, superblockFeatures } from '../kernel/handle.ts';
 import { longestRun } from '../layout/fragments.ts';
-import type { Blocks, Bytes } from '../layout/units.ts';
+import { blocks, type Blocks, type Bytes } from '../layout/units.ts';
 import { usualGeometry, type Geometry } from '../place/freeMap.ts';
 import { deviceName, mountOf, parseMounts, type Mount } from './mounts.ts';
 
@@ -106,6 +106,12 @@ async function readRotational(id: string): Promise<boolean> {
 export async function kernelName(id: string): Promise<string | undefined> {
   const link = await readlink(`/sys/dev/block/${id}`).catch(() => undefined);
   return link?.split('/').at(-1);
+}
+
+/** A count of blocks that a mounted ext4 shows in sysfs (Documentation/ABI/testing/sysfs-fs-ext4), where it does. */
+export async function sysfsBlocks({ id }: Pick<Filesystem, 'id'>, name: string): Promise<Blocks | undefined> {
+  const text = await readIfPossible(`/sys/fs/ext4/${await kernelName(id)}/${name}`);
+  return text && blocks(Number(text.toString()));
 }
 
 /**

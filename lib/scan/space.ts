@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import type { FileLayout } from '../ext4/files.ts';
 import { isSystemFailure } from '../kernel/errors.ts';
 import { closeFd, statFilesystem } from '../kernel/handle.ts';
@@ -10,7 +9,7 @@ import { reserveOf, spendableOf } from '../place/donors.ts';
 import { FreeMap } from '../place/freeMap.ts';
 import { named, type LargestFileEvent, type SpaceReportEvent } from '../report/events.ts';
 import { ClearableWindows, runsToMake } from './clearable.ts';
-import { kernelName, type Filesystem } from './filesystem.ts';
+import { sysfsBlocks, type Filesystem } from './filesystem.ts';
 import { fewestPieces, freeSpaceOf } from './freeSpace.ts';
 import { Scanner, type ScannedFile } from './scan.ts';
 import { eachOpened, listOf, Tally, type TargetPath } from './session.ts';
@@ -143,12 +142,8 @@ async function* freeRoom(target: Target, tables: TableScan | string, { signal }:
 }
 
 /** What is promised to delayed allocation; undefined where sysfs does not tell. */
-async function promisedBlocks({ id }: Filesystem): Promise<Blocks | undefined> {
-  const name = await kernelName(id);
-  const path = `/sys/fs/ext4/${name}/delayed_allocation_blocks`;
-  const text = await readFile(path, 'latin1').catch(() => undefined);
-  return text === undefined ? undefined : blocks(Number(text));
-}
+const promisedBlocks = (filesystem: Filesystem): Promise<Blocks | undefined> =>
+  sysfsBlocks(filesystem, 'delayed_allocation_blocks');
 
 /**
  * What is held back, without the bitmaps: statfs(2) calls free what is free in them less what is promised (fs/ext4/super.c,

@@ -248,7 +248,7 @@ const freeNow = (l: Lab): number => {
 };
 
 describe('the reserve of free space is never entered, not for a moment', () => {
-  test.each(IN_VM ? [{ reserve: undefined }] : [{ reserve: undefined }, { reserve: 9 }])(
+  test.each(IN_VM ? [] : [{ reserve: undefined }, { reserve: 9 }])(
     'defragment, with room made, asked for $reserve %',
     async ({ reserve }) => {
       const l = await useLab({ size: 256 * MiB, mkfs: ['-m', '0'] });

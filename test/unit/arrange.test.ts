@@ -2,7 +2,13 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parseCommandLine } from '../../lib/cli/options.ts';
 import { UsageError } from '../../lib/cli/usageError.ts';
-import { defragment, plan as planTargets, type DefragEvent, type PlanningEvent } from '../../lib/index.ts';
+import {
+  defragment,
+  plan as planTargets,
+  type DefragEvent,
+  type Event,
+  type PlanningEvent,
+} from '../../lib/index.ts';
 import { ExtentTable, mergeExtents } from '../../lib/layout/extents.ts';
 import { fingerprint } from '../../lib/layout/fingerprint.ts';
 import { countFragments } from '../../lib/layout/fragments.ts';
@@ -137,7 +143,8 @@ describe.each([1, 4])('with %i blocks to a page', (blocksPerPage) => {
         for (const [i, layout] of layoutsNow.entries()) {
           expect(countFragments(after[i])).toBeLessThanOrEqual(countFragments(layout));
           if (shares[i].length > 0) expect(moved).toContain(i);
-          for (const { logical, donor } of shares[i]) expect((logical - donor) % blocksPerPage).toBe(0);
+          for (const { logical, donor } of shares[i])
+            expect(Math.abs(logical - donor) % blocksPerPage).toBe(0);
           // What was exchanged, and exchanged again, is where it was.
           const back = relocate(after[i], backAgain(shares[i], layout));
           expect(fingerprint(back)).toBe(fingerprint(mergeExtents(layout)));
@@ -191,13 +198,11 @@ describe('alignment', () => {
     expect(segments).toMatchObject([{ physical: 1024, donor: 24, length: 300 }]);
     expect(countUnaligned(planned, segments)).toBe(0);
     // Both ends of the run are there for others.
-    expect([pool.take(1), pool.take(1), pool.take(1)]).toMatchObject(
-      [
-        { physical: 1000, start: 0, length: 24 },
-        { physical: 1324, start: 324, length: 231 },
-        undefined,
-      ].filter(Boolean),
-    );
+    expect([pool.take(1), pool.take(1)]).toMatchObject([
+      { physical: 1000, start: 0, length: 24 },
+      { physical: 1324, start: 324, length: 231 },
+    ]);
+    expect(pool.take(1)).toBeUndefined();
   });
 
   test('what is shorter goes anywhere', () => {
@@ -296,8 +301,8 @@ describe('the command line', () => {
   });
 });
 
-async function all<E>(events: AsyncIterable<E>): Promise<E[]> {
-  const list: E[] = [];
+async function all(events: AsyncIterable<Event>): Promise<Event[]> {
+  const list: Event[] = [];
   for await (const event of events) list.push(event);
   return list;
 }
@@ -314,9 +319,7 @@ describe('the library', () => {
   });
 
   test.each([defragment, planTargets])('%o: an order list that is not there is told of', async (command) => {
-    const events = await all<DefragEvent | PlanningEvent>(
-      command(['/does/not/exist'], { orderFile: '/no/such/list' }),
-    );
+    const events = await all(command(['/does/not/exist'], { orderFile: '/no/such/list' }));
     expect(events).toMatchObject([
       { type: 'failed', path: '/no/such/list', code: 'ENOENT' },
       { type: 'summary', failed: 1 },
@@ -366,7 +369,7 @@ describe('reports', () => {
   };
 
   test('what a directory gained', () => {
-    expect(lines('defrag', arranged)).toEqual(['/srv/mail: 1,200 -> 1 jump, 12 files and 1.0 MiB moved']);
+    expect(lines('defrag', arranged)).toEqual(['/srv/mail: 1200 -> 1 jump, 12 files and 1.0 MiB moved']);
     expect(lines('defrag', { ...arranged, incomplete: 'budget' })[0]).toMatch(/moved; not all of it: /);
     expect(lines('defrag', { ...arranged, detail: 'in two runs' })[0]).toMatch(/moved; in two runs$/);
     expect(lines('defrag', { ...arranged, files: 0, incomplete: 'no-better-place' })[0]).toMatch(
@@ -376,8 +379,8 @@ describe('reports', () => {
 
   test('what the run gained, whether files were defragmented by themselves or not', () => {
     const text = lines('defrag', summary).join('\n');
-    expect(text).toContain('10 files laid one behind the other in 1 group: 1.0 MiB moved, in 2.0 s.');
-    expect(text).toContain('Jumps between files in order: 1,234 -> 5.');
+    expect(text).toContain('10 files laid one behind the other in 1 group: 1.0 MiB moved, in 2.00 s.');
+    expect(text).toContain('Jumps between files in order: 1234 -> 5.');
     expect(text).not.toContain('Nothing was moved');
     const both = lines('defrag', { ...summary, defragmented: 2 }).join('\n');
     expect(both).toMatch(
@@ -395,7 +398,7 @@ describe('reports', () => {
       jumpsAfter: 0,
     };
     expect(lines('plan', arrangement)).toEqual([
-      '/srv/mail: 1,200 -> 0 jumps in reading 12 files, by moving 1.0 MiB',
+      '/srv/mail: 1200 -> 0 jumps in reading 12 files, by moving 1.0 MiB',
     ]);
   });
 });
