@@ -96,7 +96,8 @@ export class Status {
     if (this.#progress === undefined) return [files];
     const { bytesMoved, bytesPlanned, bytesEvacuated } = this.#progress;
     // Room is made for no file: how much that takes is not known before.
-    if (bytesPlanned === 0) return [{ text: `${formatSize(bytesEvacuated)} moved out of the way`, rank }];
+    if (bytesPlanned === 0 && bytesEvacuated > 0)
+      return [{ text: `${formatSize(bytesEvacuated)} moved out of the way`, rank }];
     const share = Math.min(100, Math.floor((bytesMoved / Math.max(1, bytesPlanned)) * 100));
     const amount = `${formatSize(bytesMoved)} of ${formatSize(bytesPlanned)}`;
     // A walk finds files as it moves them, so what it has found is nearly always done.

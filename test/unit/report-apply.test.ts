@@ -263,7 +263,9 @@ describe('the command line', () => {
 
   test('help tells what only defrag has of what moves files', () => {
     const running = helpText().replace(/\s+/g, ' ');
-    expect(running).toMatch(/Options of defrag and apply:.*--state FILE [^()]*\(defrag only\)/);
-    expect(running).toMatch(/--keep-undo FILE record in FILE [^()]* --/);
+    expect(running).toMatch(
+      /Options of defrag, apply and space --consolidate:.*--state FILE [^()]*\(defrag only\)/,
+    );
+    expect(running).toMatch(/--keep-undo FILE record in FILE [^()]* \(not space\)/);
   });
 });
