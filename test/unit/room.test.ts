@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { blocks } from '../../lib/layout/units.ts';
+import { Shelves } from '../../lib/place/bins.ts';
 import { OwnerMap, type OwnedExtent } from '../../lib/place/owners.ts';
 import { Tokens, TOKENS } from '../../lib/place/tokens.ts';
 import { Terrain, type FreeRuns } from '../../lib/place/window.ts';
@@ -99,6 +100,41 @@ function ownersOf(...extents: OwnedExtent[]): OwnerMap {
 }
 
 const nobody = new Set<number>();
+
+describe('packing into free runs', () => {
+  test('takes the shortest room that holds a thing, the longest things first', () => {
+    const free = freeRuns([0, 10], [100, 7], [200, 30]);
+    expect(new Shelves(free).pack([5, 30, 7, 3, 2], 1000, 1001)).toEqual({
+      // 30 fills its run, 7 too; 5, 3 and 2 share the one of 10.
+      bins: [[1], [2], [0, 3, 4]],
+      unplaced: [],
+    });
+  });
+
+  test('does without runs that touch the window, and says what fits nowhere', () => {
+    const shelves = new Shelves(freeRuns([0, 10], [100, 7], [200, 30]));
+    expect(shelves.pack([8, 20, 6], 205, 300)).toEqual({ bins: [[0], [2]], unplaced: [1] });
+    expect(shelves.pack([8, 20, 6], 210, 300)).toEqual({ bins: [[0], [2]], unplaced: [1] });
+    expect(shelves.pack([8, 20, 6], 230, 300).unplaced).toEqual([]);
+  });
+
+  test('cuts nothing, fills no run beyond its end, and leaves out only what fits into no whole run left', () => {
+    const lengths = fc.array(fc.integer({ min: 1, max: 60 }), { maxLength: 30 });
+    fc.assert(
+      fc.property(lengths, lengths, (things, runs) => {
+        const free = freeRuns(...runs.map((length, i): [number, number] => [i * 100, length]));
+        const { bins, unplaced } = new Shelves(free).pack(things, 10_000, 10_001);
+        expect([...bins.flat(), ...unplaced].sort((a, b) => a - b)).toEqual([...things.keys()]);
+        const sums = bins.map((bin) => bin.reduce((sum, i) => sum + things[i], 0)).sort((a, b) => b - a);
+        const longestFirst = runs.toSorted((a, b) => b - a);
+        // The fullest bins fit into the longest runs, each into one of its own.
+        for (const [i, sum] of sums.entries()) expect(sum).toBeLessThanOrEqual(longestFirst[i]);
+        const rest = longestFirst.slice(bins.length);
+        for (const i of unplaced) if (bins.length === 0) expect(Math.max(0, ...rest)).toBeLessThan(things[i]);
+      }),
+    );
+  });
+});
 
 describe('the cheapest window', () => {
   // 0–99 somebody's that cannot move, then files and free blocks in turn, then a long free run.
