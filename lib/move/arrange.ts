@@ -146,14 +146,14 @@ async function* placeSequence(
 
 /** The files that segments of their sequence belong to, to be moved there. */
 function sharesOf(
-  { files }: Group,
+  group: Group,
   sequence: Sequence,
   segments: readonly Segment[],
   context: BatchContext,
 ): Candidate[] {
-  return shareOut(sequence, segments).flatMap((mine, i) => {
+  return shareOut(layoutsOf(group), sequence, segments).flatMap((mine, i) => {
     if (mine.length === 0) return [];
-    const file = files[i];
+    const file = group.files[i];
     return [candidateFor(file, file.extents, mine, context)];
   });
 }

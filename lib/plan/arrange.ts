@@ -4,7 +4,7 @@ import { fingerprint } from '../layout/fingerprint.ts';
 import { blocks, type Blocks, type Bytes } from '../layout/units.ts';
 import type { Segment } from '../place/assign.ts';
 import type { Reason } from '../scan/reasons.ts';
-import { clip, displace, planFile, type FilePlan, type PlanOptions } from './plan.ts';
+import { clip, displace, fragmentsAfter, planFile, type FilePlan, type PlanOptions } from './plan.ts';
 
 const MiB = 1024 * 1024;
 
@@ -66,11 +66,20 @@ export function planSequence(
 }
 
 /**
- * Cuts segments of a sequence at the borders of its files.
- *
- * @returns for each file the segments that are its own, in its own blocks
+ * Gives each file of a sequence its segments, in its own blocks. It gets none, and stays, where it would have more
+ * fragments than before: with blocks smaller than pages a long hole cannot be left out.
  */
-export function shareOut({ bases }: Sequence, segments: readonly Segment[]): Segment[][] {
+export function shareOut(
+  files: readonly ExtentTable[],
+  sequence: Sequence,
+  segments: readonly Segment[],
+): Segment[][] {
+  return cutAtFiles(sequence, segments).map((share, i) =>
+    fragmentsAfter(files[i], share) > countFragments(files[i]) ? [] : share,
+  );
+}
+
+function cutAtFiles({ bases }: Sequence, segments: readonly Segment[]): Segment[][] {
   const shares: Segment[][] = bases.map(() => []);
   let file = 0;
   for (const { donorFd, logical, donor, physical, length } of segments) {
