@@ -82,7 +82,6 @@ export async function* arrange(
     const plan = planned.blocks <= most ? planned : limitPlan(planned, most);
     const scarce: Reason = room.budget < room.space ? context.ending() : 'no-space';
     if (plan === undefined) {
-      if (scarce !== 'no-space') surroundings.budget.giveUp();
       yield result({ reason: scarce });
       return;
     }

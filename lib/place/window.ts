@@ -91,11 +91,10 @@ export class Terrain {
     }
     this.#movableBefore = new Float64Array(cells + 1);
     this.#blockedBefore = new Uint32Array(cells + 1);
-    for (let cell = 0; cell < cells; cell++) {
-      const size = Math.min(CELL, blocksCount - cell * CELL);
-      this.#movableBefore[cell + 1] = this.#movableBefore[cell] + movableIn[cell];
-      this.#blockedBefore[cell + 1] =
-        this.#blockedBefore[cell] + Number(freeIn[cell] + movableIn[cell] < size);
+    for (let i = 0; i < cells; i++) {
+      const size = Math.min(cell, blocksCount - i * cell);
+      this.#movableBefore[i + 1] = this.#movableBefore[i] + movableIn[i];
+      this.#blockedBefore[i + 1] = this.#blockedBefore[i] + Number(freeIn[i] + movableIn[i] < size);
     }
   }
 

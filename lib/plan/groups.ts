@@ -1,6 +1,7 @@
 import { FileColumns } from '../ext4/files.ts';
 import { isSystemFailure } from '../kernel/errors.ts';
 import type { ExtentTable } from '../layout/extents.ts';
+import { countFragments } from '../layout/fragments.ts';
 import { toBlocks } from '../layout/units.ts';
 import { inDirectoryOrder } from '../move/directoryOrder.ts';
 import { hasItsName, Scanner, type ScannedFile, type ScanOptions } from '../scan/scan.ts';
@@ -93,8 +94,12 @@ async function* clusterGroups(
   }
 }
 
-const canBeMoved = ({ immovable, extents }: ScannedFile): boolean =>
-  immovable === undefined && extents.count > 0;
+function canBeMoved({ immovable, extents, size, target }: ScannedFile): boolean {
+  if (immovable !== undefined || extents.count === 0) return false;
+  // What is preallocated behind the end cannot be moved, and would be torn off where it lies beside the rest.
+  const kept = clip(extents, toBlocks(size, target.filesystem.blockSize));
+  return extents.end === kept.end || countFragments(extents) > countFragments(kept);
+}
 
 const isSmall = (file: ScannedFile): boolean => file.size <= CLUSTER.file && canBeMoved(file);
 

@@ -3,7 +3,9 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { execa } from 'execa';
 import { expect, test } from 'vitest';
 import { defragment, type DefragEvent, type DefragmentOptions } from '../../lib/index.ts';
+import { FALLOC, fallocate } from '../../lib/kernel/allocate.ts';
 import type { ExtentTable } from '../../lib/layout/extents.ts';
+import { bytes } from '../../lib/layout/units.ts';
 import { MiB, type Lab } from '../support/lab.ts';
 import { changeOf, contentsOf, layoutOf } from '../support/layout.ts';
 import { useLab } from '../support/use.ts';
@@ -87,6 +89,23 @@ test('--order-file: files lie one behind the other in the order of a list; what 
   expect(jumps(['d', 'a', 'e', 'b'].map((name) => files.get(name)!))).toBe(0);
   expect(files.get('c')).toEqual(before.files.get('c'));
   expect(contentsOf(l, names)).toEqual(contents);
+});
+
+test('--order-file: what is preallocated behind the end of a file is not torn off', async () => {
+  const l = await useLab({ size: 256 * MiB });
+  const names = ['a', 'b', 'c'];
+  for (const name of names) {
+    await fallocate(await l.create(name), FALLOC.KEEP_SIZE, bytes(0), bytes(128 * 1024));
+    writeFileSync(l.path(name), Buffer.alloc(64 * 1024, name), { flag: 'r+' });
+    writeFileSync(l.path(`beside-${name}`), Buffer.alloc(20_000, name));
+    await execa('sync', ['-f', l.mountPoint]);
+  }
+  await l.remount();
+  const before = await layoutOf(l, names);
+  writeFileSync(l.path('list'), ['c', 'a', 'b'].map((name) => l.path(name)).join('\n'));
+  await run(l.mountPoint, { orderFile: l.path('list') });
+  await l.remount();
+  expect(changeOf(before, await layoutOf(l, names), l.blockSize).worse).toEqual([]);
 });
 
 test('--align: what is moved begins at a multiple, whatever is small does not have to', async () => {
