@@ -51,6 +51,15 @@ export async function* arrange(
   surroundings: BatchContext,
   verdicts: Verdict[],
 ): AsyncGenerator<Exclude<Outcome, { kind: 'again' }> | Planned | Arranged, void, void> {
+  // Whoever takes his time with the result keeps no space from others.
+  yield yield* carryOut(group, surroundings, verdicts);
+}
+
+async function* carryOut(
+  group: Group,
+  surroundings: BatchContext,
+  verdicts: Verdict[],
+): AsyncGenerator<Exclude<Outcome, { kind: 'again' }> | Planned, Arranged, void> {
   using watchdog = await Watchdog.start(surroundings);
   const context = watched(surroundings, watchdog);
   const { filesystem, dirFd, budget, reserveShare } = context;
@@ -70,10 +79,7 @@ export async function* arrange(
   });
   const planned = planSequence(sequence, group.whole, context.planOptions, blockSize);
   // That nothing is to be done is nothing to tell of.
-  if (typeof planned === 'string') {
-    yield result();
-    return;
-  }
+  if (typeof planned === 'string') return result();
   const nearFd = await openParent(group.files[0]);
   const stock = new DonorStock([nearFd ?? dirFd, dirFd], blockSize, reserveShare);
   try {
@@ -81,21 +87,18 @@ export async function* arrange(
     const most = blocks(Math.floor(Math.min(room.space, room.budget)));
     const plan = planned.blocks <= most ? planned : limitPlan(planned, most);
     const scarce: Reason = room.budget < room.space ? context.ending() : 'no-space';
-    if (plan === undefined) {
-      yield result({ reason: scarce });
-      return;
-    }
-    const placed = yield* placeSequence(plan, group, stock, context);
-    if (typeof placed.segments === 'string') {
-      yield result({ reason: placed.segments, why: placed.why });
-      return;
-    }
+    if (plan === undefined) return result({ reason: scarce });
+    let placed = yield* placeSequence(plan, group, stock, context);
+    // Rather anywhere than nowhere: an aligned place takes more space while it is looked for.
+    if (placed.segments === 'no-space' && plan.align !== undefined)
+      placed = yield* placeSequence({ ...plan, align: undefined }, group, stock, context);
+    if (typeof placed.segments === 'string') return result({ reason: placed.segments, why: placed.why });
     const count = placed.segments.reduce((sum, { length }) => sum + length, 0);
     yield { kind: 'planned', blocks: blocks(count) };
     yield* exchangeShares(sharesOf(group, sequence, placed.segments, context), context, verdicts);
     let jumpsAfter = jumpsNow(group, verdicts, context);
-    // Who wants the space does not wait for that.
-    if (jumpsAfter >= jumpsBefore && !watchdog.signal.aborted) {
+    // Who stops the run, or wants the space, does not wait for that; and the next run may go on from here.
+    if (jumpsAfter >= jumpsBefore && !budget.signal.aborted) {
       yield* putBack(verdicts, context);
       jumpsAfter = jumpsNow(group, verdicts, context);
     }
@@ -106,7 +109,7 @@ export async function* arrange(
     const reason = ended ?? cut ?? (jumpsAfter < jumpsBefore ? undefined : 'not-improved');
     // What is left is too little for another fragment.
     if (cut === 'budget') surroundings.budget.giveUp();
-    yield result({ files, jumpsAfter, moved: blocks(moved), reason, why: watchdog.why ?? placed.why });
+    return result({ files, jumpsAfter, moved: blocks(moved), reason, why: watchdog.why ?? placed.why });
   } finally {
     // Each batch has committed what it exchanged.
     await stock.close();
@@ -207,7 +210,7 @@ function jumpsNow(group: Group, verdicts: readonly Verdict[], context: BatchCont
   return countJumps(sequenceOf(layouts, blocksPerPage(context)));
 }
 
-/** Exchanges files back that have not become better by themselves, also when the run has been stopped. */
+/** Exchanges files back that have not become better by themselves, whatever has been moved so far. */
 async function* putBack(
   verdicts: Verdict[],
   context: BatchContext,
@@ -221,15 +224,19 @@ async function* putBack(
       continue;
     }
     const { before, after } = verdict.layouts;
-    candidates.push(candidateFor(verdict.candidate.file, after, backAgain(segments, before), context));
+    candidates.push(candidateFor(verdict.candidate.file, after, backAgain(segments, before, after), context));
   }
   const moved = verdicts.filter((verdict) => !kept.includes(verdict));
-  using budget = new Budget(undefined, {});
+  // Not what may still be moved counts, but who ends the work.
+  using budget = new Budget(context.budget.signal, {});
   const back: Verdict[] = [];
   yield* exchangeShares(candidates, { ...context, budget }, back);
-  const isBack = new Set(
-    back.flatMap(({ kind, candidate }) => (kind === 'defragmented' ? candidate.file : [])),
-  );
-  // What could not go back stays moved, and is told of as such.
+  const isBack = new Set(back.flatMap((verdict) => (liesAsBefore(verdict) ? verdict.candidate.file : [])));
+  // What could not go back, or not whole, stays moved, and is told of as such.
   verdicts.splice(0, Infinity, ...kept, ...moved.filter(({ candidate }) => !isBack.has(candidate.file)));
 }
+
+/** Whether a file that was moved lies where the scan found it. */
+const liesAsBefore = (verdict: Verdict): boolean =>
+  verdict.kind === 'defragmented' &&
+  fingerprint(verdict.layouts.after) === fingerprint(verdict.candidate.file.extents);

@@ -144,13 +144,17 @@ export function followShare(
 const endOf = ({ logical, length }: Segment): number => logical + length;
 
 /**
- * What puts a file back that has been moved: its blocks lie now where the file is to lie again.
+ * What puts a file back that has been moved: the donor has the blocks now where the file is to lie again. Where the file
+ * was not exchanged, the donor still has its own.
  *
  * @param before the layout as it was, merged
+ * @param after as it is now, merged
  */
-export function backAgain(segments: readonly Segment[], before: ExtentTable): Segment[] {
+export function backAgain(segments: readonly Segment[], before: ExtentTable, after: ExtentTable): Segment[] {
   const back: Segment[] = [];
-  for (const { donorFd, logical, donor, length } of segments) {
+  for (const { donorFd, logical, donor, length } of segments.flatMap((segment) => [
+    ...arrived(segment, after),
+  ])) {
     for (const extent of before) {
       const from = Math.max(logical, extent.logical);
       const to = Math.min(logical + length, extent.logical + extent.length);
@@ -165,6 +169,23 @@ export function backAgain(segments: readonly Segment[], before: ExtentTable): Se
     }
   }
   return back;
+}
+
+/** The parts of a segment that a file lies on now. */
+function* arrived(segment: Segment, after: ExtentTable): Generator<Segment, void, void> {
+  for (const extent of after) {
+    const from = Math.max(segment.logical, extent.logical);
+    const to = Math.min(segment.logical + segment.length, extent.logical + extent.length);
+    const offset = from - segment.logical;
+    if (from >= to || extent.physical + from - extent.logical !== segment.physical + offset) continue;
+    yield {
+      donorFd: segment.donorFd,
+      logical: blocks(from),
+      donor: blocks(segment.donor + offset),
+      physical: blocks(segment.physical + offset),
+      length: blocks(to - from),
+    };
+  }
 }
 
 /** Cuts files into groups of at most so many bytes, in order. A larger file is a group of its own. */

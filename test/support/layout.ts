@@ -66,6 +66,14 @@ function inShortFragments(extents: ExtentTable, blockSize: Bytes): Uint8Array {
   return marks;
 }
 
+/** Files that have a fragment which is too short. */
+export function* shortFiles(
+  { files }: Pick<Layout, 'files'>,
+  blockSize: Bytes,
+): Generator<string, void, void> {
+  for (const [name, extents] of files) if (inShortFragments(extents, blockSize).includes(1)) yield name;
+}
+
 /** 1 for each block of the device that is committed as free, and 0 for each other. */
 export async function freeMap(lab: Lab): Promise<Uint8Array> {
   await commit(lab);

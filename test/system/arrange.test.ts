@@ -1,8 +1,15 @@
 // Files are laid out in an order: those of a directory, or those of a list; and at multiples of an alignment.
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { execa } from 'execa';
-import { expect, test } from 'vitest';
-import { defragment, type DefragEvent, type DefragmentOptions } from '../../lib/index.ts';
+import { describe, expect, test } from 'vitest';
+import {
+  apply,
+  defragment,
+  type ApplyEvent,
+  type DefragEvent,
+  type DefragmentOptions,
+} from '../../lib/index.ts';
 import { FALLOC, fallocate } from '../../lib/kernel/allocate.ts';
 import type { ExtentTable } from '../../lib/layout/extents.ts';
 import { bytes } from '../../lib/layout/units.ts';
@@ -16,16 +23,22 @@ async function run(target: string, options: DefragmentOptions): Promise<DefragEv
   return events;
 }
 
-const arranged = (events: readonly DefragEvent[]) => events.filter(({ type }) => type === 'arranged');
+const arranged = (events: readonly DefragEvent[]) =>
+  events.flatMap((event) => (event.type === 'arranged' ? [event] : []));
 const reasonOf = (events: readonly DefragEvent[], end: string) =>
   events.flatMap((event) => (event.type === 'skip' && event.path.endsWith(end) ? [event.reason] : []));
 
 /** Writes files that do not lie side by side: after each of them comes one that is not asked after. */
-async function scatter(l: Lab, names: readonly string[], size: (i: number) => number): Promise<void> {
+async function scatter(
+  l: Lab,
+  names: readonly string[],
+  size: (i: number) => number,
+  between = 20_000,
+): Promise<void> {
   for (const [i, name] of names.entries()) {
     writeFileSync(l.path(name), Buffer.alloc(size(i), `${name} `));
     await execa('sync', ['-f', l.mountPoint]);
-    writeFileSync(l.path(`between${i}`), Buffer.alloc(20_000, name));
+    writeFileSync(l.path(`between${i}`), Buffer.alloc(between, name));
     await execa('sync', ['-f', l.mountPoint]);
   }
 }
@@ -125,4 +138,128 @@ test('--align: what is moved begins at a multiple, whatever is small does not ha
   expect(files.get('small')!.count).toBe(1);
   expect(contentsOf(l, names)).toEqual(contents);
   await expect(run(l.mountPoint, { align: 3 * l.blockSize })).rejects.toThrow(RangeError);
+});
+
+describe('a group', () => {
+  const names = ['a', 'b', 'c', 'd', 'e', 'f'];
+
+  /** Files of 1 MiB that do not lie side by side, and how they lie. */
+  async function scattered(l: Lab) {
+    await scatter(l, names, () => MiB, MiB);
+    writeFileSync(l.path('list'), names.map((name) => `${l.path(name)}\n`).join(''));
+    await l.remount();
+    const before = await layoutOf(l, names);
+    const contents = contentsOf(l, names);
+    await l.remount();
+    return { before: before.files, contents };
+  }
+
+  test('that comes out no better goes back whole', async () => {
+    const l = await useLab({ size: 256 * MiB });
+    const { before, contents } = await scattered(l);
+    // So that every other one stays where it is.
+    const fds = ['b', 'd', 'f'].map((name) => openSync(l.path(name), 'r'));
+    const events = await run(l.mountPoint, { orderFile: l.path('list'), exclusive: true });
+    for (const fd of fds) closeSync(fd);
+    const [{ jumpsBefore }] = arranged(events);
+    expect(arranged(events)).toMatchObject([
+      { files: 0, jumpsAfter: jumpsBefore, incomplete: 'not-improved' },
+    ]);
+    await l.remount();
+    expect((await layoutOf(l, names)).files).toEqual(before);
+    expect(contentsOf(l, names)).toEqual(contents);
+  });
+
+  test('is moved while others have its files open', async () => {
+    const l = await useLab({ size: 256 * MiB });
+    const { contents } = await scattered(l);
+    const fds = ['b', 'd'].map((name) => openSync(l.path(name), 'r+'));
+    const events = await run(l.mountPoint, { orderFile: l.path('list') });
+    for (const fd of fds) closeSync(fd);
+    expect(arranged(events)).toMatchObject([{ files: names.length, jumpsAfter: 0 }]);
+    expect(contentsOf(l, names)).toEqual(contents);
+  });
+
+  test('keeps to the budget: a part of it lies together, and the next run goes on', async () => {
+    const l = await useLab({ size: 256 * MiB });
+    const { contents } = await scattered(l);
+    const options = { orderFile: l.path('list') };
+    const events = await run(l.mountPoint, { ...options, maxBytes: 3 * MiB });
+    const [{ jumpsBefore, jumpsAfter }] = arranged(events);
+    expect(jumpsAfter).toBeLessThan(jumpsBefore);
+    expect(jumpsAfter).toBeGreaterThan(0);
+    expect(events.at(-1)).toMatchObject({ bytesMoved: 3 * MiB, budget: { reached: 'bytes' } });
+    expect(arranged(await run(l.mountPoint, options))).toMatchObject([{ jumpsAfter: 0 }]);
+    expect(contentsOf(l, names)).toEqual(contents);
+  });
+
+  test('can be undone', async () => {
+    const l = await useLab({ size: 256 * MiB });
+    const { before, contents } = await scattered(l);
+    const undo = join(dirname(l.mountPoint), 'undo.json');
+    await run(l.mountPoint, { orderFile: l.path('list'), keepUndo: undo });
+    expect((await layoutOf(l, names)).files).not.toEqual(before);
+    const events: ApplyEvent[] = [];
+    for await (const event of apply(undo)) events.push(event);
+    expect(events.at(-1)).toMatchObject({ type: 'summary', applied: names.length, skipped: {} });
+    await l.remount();
+    expect((await layoutOf(l, names)).files).toEqual(before);
+    expect(contentsOf(l, names)).toEqual(contents);
+  });
+
+  test('that is left midway leaves nothing behind', async () => {
+    const l = await useLab({ size: 256 * MiB });
+    const { contents } = await scattered(l);
+    const free = await l.freeBytes();
+    for await (const event of defragment([l.mountPoint], { orderFile: l.path('list') })) {
+      if (event.type === 'progress') break;
+    }
+    expect(await l.freeBytes()).toBe(free);
+    await l.remount();
+    expect(contentsOf(l, names)).toEqual(contents);
+  });
+
+  test('holds no space while nobody asks for what comes next', async () => {
+    const l = await useLab({ size: 256 * MiB });
+    await scattered(l);
+    const free = await l.freeBytes();
+    for await (const event of defragment([l.mountPoint], { orderFile: l.path('list') })) {
+      if (event.type === 'arranged') expect(await l.freeBytes()).toBe(free);
+    }
+  });
+});
+
+test.each([1024, 4096])(
+  '--cluster and --exclude on a whole filesystem with blocks of %i bytes',
+  async (blockSize) => {
+    const l = await useLab({ size: 256 * MiB, blockSize });
+    for (const name of ['in', 'out']) mkdirSync(l.path(name));
+    const names = Array.from({ length: 24 }, (_, i) => `${i % 2 ? 'in' : 'out'}/f${i}`);
+    await scatter(l, names, (i) => 4096 * (1 + (i % 7)));
+    await l.remount();
+    const before = await layoutOf(l, names);
+    const contents = contentsOf(l, names);
+    await l.remount();
+    const events = await run(l.mountPoint, { cluster: true, exclude: ['out'] });
+    const groups = arranged(events).filter(({ path }) => path !== l.mountPoint);
+    expect(groups.map(({ path }) => path)).toEqual([l.path('in')]);
+    expect(groups[0].jumpsAfter).toBeLessThan(groups[0].jumpsBefore);
+    await l.remount();
+    const after = await layoutOf(l, names);
+    for (const name of names.filter((one) => one.startsWith('out')))
+      expect(after.files.get(name)).toEqual(before.files.get(name));
+    expect(changeOf(before, after, l.blockSize).worse).toEqual([]);
+    expect(contentsOf(l, names)).toEqual(contents);
+  },
+);
+
+test('--align where there is room for the file, and for no more: rather anywhere than not at all', async () => {
+  const l = await useLab({ size: 64 * MiB, mkfs: ['-m', '0'] });
+  const names = ['a', 'b'];
+  await scatter(l, names, () => 4 * MiB, MiB);
+  await fallocate(await l.create('filler'), 0, bytes(0), bytes((await l.freeBytes()) - 12 * MiB));
+  writeFileSync(l.path('list'), names.map((name) => `${l.path(name)}\n`).join(''));
+  await l.remount();
+  const events = await run(l.mountPoint, { orderFile: l.path('list'), align: 8 * MiB, reserve: 0 });
+  expect(arranged(events)).toMatchObject([{ jumpsAfter: 0 }]);
 });
