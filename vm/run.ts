@@ -22,11 +22,17 @@ export interface VmOptions extends Partial<GuestOptions> {
   /** In MiB. */
   readonly memory?: number;
   /** Further disks: raw images, writable, known in the guest as /dev/extra1, /dev/extra2, … */
-  readonly disks?: readonly string[];
+  readonly disks?: readonly (string | LoggedDisk)[];
   /** The default is KVM where a guest boots on it, and emulation otherwise. */
   readonly accelerator?: Accelerator;
   /** Told what takes time before the guest starts. */
   readonly say?: (text: string) => void;
+}
+
+/** A disk whose writes are logged, see {@link Disk.log}; both files exist, the log is empty. */
+export interface LoggedDisk {
+  readonly file: string;
+  readonly log: string;
 }
 
 export interface VmResult extends GuestResult {
@@ -65,11 +71,7 @@ export async function runInVm(options: VmOptions): Promise<VmResult> {
       { serial: 'base', file: base, discardWrites: true },
       { serial: 'modules', file: kernel.modulesDisk, discardWrites: true },
       ...(await Promise.all([projectDisk(project, folder), scratchDisk(folder)])),
-      ...(options.disks ?? []).map((file, index) => ({
-        serial: `extra${index + 1}`,
-        file: resolve(file),
-        discardWrites: false,
-      })),
+      ...(options.disks ?? []).map((disk, index) => extraDisk(disk, `extra${index + 1}`)),
     ];
     const memory = options.memory ?? defaultMemory;
     // Once QEMU has everything open, the names may go: then nothing stays, even if this process is killed.
@@ -82,4 +84,14 @@ export async function runInVm(options: VmOptions): Promise<VmResult> {
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+function extraDisk(disk: string | LoggedDisk, serial: string): Disk {
+  const { file, log } = typeof disk === 'string' ? { file: disk, log: undefined } : disk;
+  return {
+    serial,
+    file: resolve(file),
+    discardWrites: false,
+    ...(log !== undefined && { log: resolve(log) }),
+  };
 }

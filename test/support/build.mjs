@@ -5,10 +5,10 @@ import { fileURLToPath } from 'node:url';
 
 const out = fileURLToPath(new URL('../../build/test/', import.meta.url));
 mkdirSync(out, { recursive: true });
-for (const name of ['writer', 'crash']) {
+for (const name of ['writer', 'crash', 'records']) {
   const source = fileURLToPath(new URL(`${name}.c`, import.meta.url));
   const program = `${out}${name}`;
   if (existsSync(program) && statSync(program).mtimeMs >= statSync(source).mtimeMs) continue;
-  const flags = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror'];
+  const flags = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror', '-pthread'];
   execFileSync(process.env.CC ?? 'cc', [...flags, '-o', program, source], { stdio: 'inherit' });
 }
