@@ -182,7 +182,7 @@ test('a file: its extents, on a page too; what has no layout has a reason', asyn
   const { now, before } = await dataOf(page);
   expect(now).toMatchObject({ kind: 'file', totals: { fragmented: 256, contiguous: 0 } });
   expect(before).toBeNull();
-  expect((await run(['map', l.path('empty')])).stdout).toBe(`${l.path('empty')}: left alone: empty`);
+  expect((await run(['map', l.path('empty')])).stdout).toBe(`${l.path('empty')}: left alone: it is empty`);
   const json = await run(['map', '--json', l.path('file'), l.path('empty')]);
   const lines = json.stdout.split('\n').map((line) => JSON.parse(line) as Record<string, unknown>);
   for (const line of lines) expect(line).toMatchObject({ schema: 1, type: expect.any(String) as string });

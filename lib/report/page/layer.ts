@@ -52,8 +52,7 @@ export class Layer {
     }));
     const counts = decodeCells(this.grid, picture.cells);
     const fragmented = this.files.filter(isFragmented);
-    const worst = this.#count(fragmented);
-    const heat = this.#count(fragmented, (file) => heatOf(file, picture.blockSize));
+    const [worst, heat] = this.#count(fragmented, (file) => heatOf(file, picture.blockSize));
     for (let cell = 0; cell < worst.length; cell++) {
       // The files were looked at a moment later than the rest.
       worst[cell] = Math.min(worst[cell], counts.fragmented[cell]);
@@ -78,21 +77,25 @@ export class Layer {
     this.#owners = Uint32Array.from(all, ({ owner }) => owner);
   }
 
-  #count(files: Iterable<PlacedFile>, weightOf: (file: PlacedFile) => number = () => 1): Float64Array {
-    const counts = new Float64Array(this.grid.count);
+  /** How many blocks files have in each cell, and the same weighed. */
+  #count(files: Iterable<PlacedFile>, weightOf: (file: PlacedFile) => number = () => 1) {
+    const [counts, weighed] = [new Float64Array(this.grid.count), new Float64Array(this.grid.count)];
+    let weight = 1;
+    const add = (cell: number, blocks: number) => {
+      counts[cell] += blocks;
+      weighed[cell] += blocks * weight;
+    };
     for (const file of files) {
-      const weight = weightOf(file);
-      for (const range of file.ranges) {
-        this.grid.spread(range, (cell, blocks) => (counts[cell] += blocks * weight));
-      }
+      weight = weightOf(file);
+      for (const range of file.ranges) this.grid.spread(range, add);
     }
-    return counts;
+    return [counts, weighed] as const;
   }
 
   /** Where a file lies, of which this picture need not know. */
   sumsOfFile({ inode, generation }: Pick<PicturedFile, 'inode' | 'generation'>): Sums | undefined {
     const file = this.files.find((one) => one.inode === inode && one.generation === generation);
-    return file && sumsOf(this.#count([file]));
+    return file && sumsOf(this.#count([file])[0]);
   }
 
   /** The named files that have blocks in a stretch of the device, those with the most there first, and how many. */

@@ -51,7 +51,9 @@ export class ByteReader {
     } catch {
       throw new Malformed('it is not base64');
     }
-    this.#bytes = Uint8Array.from(text, (char) => char.charCodeAt(0));
+    this.#bytes = new Uint8Array(text.length);
+    // By index: an iterator takes ten times as long.
+    for (let at = 0; at < text.length; at++) this.#bytes[at] = text.charCodeAt(at);
   }
 
   get atEnd(): boolean {

@@ -40,16 +40,7 @@ export function decodeCells(grid: CellGrid, text: string): CellCounts {
   for (let cell = 0; cell < grid.count;) {
     const head = reader.byte();
     if (head & MIXED) {
-      const present = columns.filter((_, i) => head & (1 << i));
-      let left = grid.size(cell);
-      for (const column of present.slice(0, -1)) {
-        column[cell] = reader.number();
-        left -= column[cell];
-      }
-      if (present.length < 2 || head >= MIXED + 2 ** KINDS.length || left <= 0) {
-        throw new Malformed('a cell does not hold together');
-      }
-      present[present.length - 1][cell++] = left;
+      readMixed(head, grid.size(cell), columns, cell++, reader);
       continue;
     }
     const end = cell + reader.number();
@@ -59,6 +50,31 @@ export function decodeCells(grid: CellGrid, text: string): CellCounts {
   }
   if (!reader.atEnd) throw new Malformed('it has more than its cells');
   return counts;
+}
+
+/** Of a million cells most may be mixed: nothing is made for each. */
+function readMixed(
+  head: number,
+  size: number,
+  columns: readonly Float64Array[],
+  cell: number,
+  reader: ByteReader,
+): void {
+  const kinds = head & ~MIXED;
+  let left = size;
+  let last = 0;
+  for (let kind = 0; kinds >> kind > 0; kind++) {
+    if ((kinds & (1 << kind)) === 0) continue;
+    last = kind;
+    if (kinds >> (kind + 1) === 0) break;
+    const blocks = reader.number();
+    columns[kind][cell] = blocks;
+    left -= blocks;
+  }
+  if (isPowerOfTwo(kinds) || kinds >= 2 ** KINDS.length || left <= 0) {
+    throw new Malformed('a cell does not hold together');
+  }
+  columns[last][cell] = left;
 }
 
 /** Stretches of blocks as text, in whatever order they come. */
