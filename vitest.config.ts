@@ -1,12 +1,20 @@
 import { defineConfig } from 'vitest/config';
 
-// Two projects: `unit` is pure and runs anywhere; `system` needs root, loop devices and the kernel's ext4,
-// and runs both directly on this machine and inside the VM. System tests share loop devices, the page cache
-// and the kernel log, so their files run one after another.
+// Three projects: `unit` is pure and runs anywhere; `browser` shows the page in Chromium; `system` needs root, loop
+// devices and the kernel's ext4, and runs both directly on this machine and inside the VM. System tests share loop
+// devices, the page cache and the kernel log, so their files run one after another.
 export default defineConfig({
   test: {
     projects: [
       { test: { name: 'unit', include: ['test/unit/**/*.test.ts'] } },
+      {
+        test: {
+          name: 'browser',
+          include: ['test/browser/**/*.test.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
       {
         test: {
           name: 'system',

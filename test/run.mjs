@@ -1,6 +1,6 @@
 // All tests, each stage said before it runs: `npm test`. Options:
 //
-//   --only STAGE[,STAGE]   static, unit, system, vm, package
+//   --only STAGE[,STAGE]   static, unit, browser, system, vm, package
 //
 // Ends with one line that counts every test of every stage.
 import { spawn } from 'node:child_process';
@@ -65,6 +65,7 @@ const KERNELS = [
 const stages = {
   async static() {
     await check('types', bin('tsc'), ['--noEmit', '-p', 'tsconfig.json']);
+    await check('types of the page', bin('tsc'), ['-p', 'lib/report/page/tsconfig.json']);
     await check('lint', bin('eslint'), ['.']);
     await check('format', bin('prettier'), ['--check', '--log-level', 'warn', '.']);
   },
@@ -74,6 +75,7 @@ const stages = {
     if (process.getuid() !== 0) skip(name, 'they need root for loop devices; the VM runs them all the same');
     else await suite(name, bin('vitest'), ['run', '--project', 'system']);
   },
+  browser: () => suite('the page in a browser', bin('vitest'), ['run', '--project', 'browser']),
   async vm() {
     for (const { kernel, files } of KERNELS) {
       const vitest = ['node_modules/.bin/vitest', 'run', '--project', 'system', ...files];

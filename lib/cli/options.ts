@@ -1,16 +1,18 @@
 import { parseArgs } from 'node:util';
 import type { ConsolidateOptions } from '../move/consolidate.ts';
 import type { DefragmentOptions } from '../move/defragment.ts';
+import type { ReportedRunOptions } from '../move/defragmentAndReport.ts';
 import type { PlanTargetsOptions } from '../plan/planTargets.ts';
 import type { Priority } from '../move/pace/priority.ts';
-import { DEFAULT_TOP } from '../report/worst.ts';
+import type { MapOptions } from '../scan/map.ts';
+import { DEFAULT_TOP, PAGE_TOP } from '../report/worst.ts';
 import { parseDeviceProfile } from './deviceProfile.ts';
 import { parsePercent, parseReserve } from './percent.ts';
 import { parseAlignment, parseCount, parseRate, parseSize, parseSizeAboveZero } from './size.ts';
 import { parseDuration, parseLatency } from './time.ts';
 import { UsageError } from './usageError.ts';
 
-export type Command = 'defrag' | 'check' | 'plan' | 'apply' | 'space' | 'demo';
+export type Command = 'defrag' | 'check' | 'plan' | 'apply' | 'space' | 'map' | 'demo';
 
 export interface CommandSpec {
   readonly help: string;
@@ -26,6 +28,7 @@ export const COMMANDS: Readonly<Record<Command, CommandSpec>> = {
   plan: { help: 'show what defrag would move; write nothing', takesTargets: true },
   apply: { help: 'carry out the plan in FILE: apply FILE [TARGET]', takesFile: true, takesTargets: true },
   space: { help: 'show what free space there is, and in what pieces, or join these', takesTargets: true },
+  map: { help: 'draw where everything lies, here or as a page; write nothing else', takesTargets: true },
   demo: { help: 'defragment made-up files on a loopback image and prove it', takesTargets: false },
 };
 
@@ -41,7 +44,7 @@ export interface OptionSpec {
 
 const ENGINE: readonly Command[] = ['defrag', 'check', 'plan'];
 const PLANNING: readonly Command[] = ['defrag', 'plan'];
-const CHECKING: readonly Command[] = ['check'];
+const MAPPING: readonly Command[] = ['map'];
 const MOVING: readonly Command[] = ['defrag', 'apply'];
 /** `space` moves files as well when it is to consolidate. */
 const MOVING_ANYTHING: readonly Command[] = [...MOVING, 'space'];
@@ -63,13 +66,13 @@ export const OPTIONS = {
     help: 'name every file, also those left alone; of a whole filesystem those in fragments',
   },
   json: {
-    commands: [...ENGINE, 'apply', 'space'],
+    commands: [...ENGINE, 'apply', 'space', 'map'],
     help: 'print events as JSON lines; the last is the summary',
   },
   top: {
     value: 'N',
-    commands: CHECKING,
-    help: `list the N worst files (${DEFAULT_TOP} by default, 0 for none); no effect on --json`,
+    commands: ['check', 'map'],
+    help: `list the N worst files (${DEFAULT_TOP} by default, on a page ${PAGE_TOP}; 0 for none)`,
   },
   full: { commands: PLANNING, help: 'one fragment a file, however much has to be moved' },
   'fragment-size': {
@@ -107,8 +110,18 @@ export const OPTIONS = {
   output: {
     short: 'o',
     value: 'FILE',
-    commands: ['plan'],
-    help: 'write the plan into FILE, for apply',
+    commands: ['plan', 'map'],
+    help: 'write the plan into FILE, for apply, or the map, for --compare',
+  },
+  html: {
+    value: 'FILE',
+    commands: MAPPING,
+    help: 'write a page into FILE that shows the map, and needs nothing else',
+  },
+  compare: {
+    value: 'FILE',
+    commands: MAPPING,
+    help: 'with --html: show on the page also what map -o has written into FILE before',
   },
   consolidate: {
     commands: SPACE,
@@ -174,6 +187,11 @@ export const OPTIONS = {
     commands: MOVING,
     help: 'record in FILE where what is moved lay before; apply puts it back',
   },
+  report: {
+    value: 'FILE',
+    commands: DEFRAGMENTING,
+    help: 'write a page into FILE that shows where everything lay before, and lies after',
+  },
   wait: {
     commands: MOVING_ANYTHING,
     help: 'wait while another run works on the filesystem, instead of failing',
@@ -197,6 +215,9 @@ export const OPTIONS = {
 
 export type OptionName = keyof typeof OPTIONS;
 
+/** Those that write a file about one filesystem, beside `plan`. */
+const ONE_TARGET: readonly OptionName[] = ['html', 'output', 'report'];
+
 /** Those that `space` has when it only looks. */
 const LOOKING: ReadonlySet<OptionName> = new Set(['json', 'help', 'version']);
 
@@ -211,8 +232,9 @@ export interface Invocation {
   readonly json: boolean;
   /** How many of the worst files the report lists. */
   readonly top: number;
-  readonly engine: DefragmentOptions &
+  readonly engine: ReportedRunOptions &
     Pick<PlanTargetsOptions, 'output'> &
+    Pick<MapOptions, 'top' | 'html' | 'compare'> &
     Pick<ConsolidateOptions, 'run' | 'bytes'>;
 }
 
@@ -238,6 +260,11 @@ export function parseCommandLine(
   checkOptions(command, values);
   const targets = named === undefined ? words : words.slice(1);
   checkTargets(command, targets);
+  for (const name of ONE_TARGET) {
+    if (values.has(name) && targets.length > 1 && command !== 'plan') {
+      throw new UsageError(`--${name} takes one target, but there are ${targets.length}`);
+    }
+  }
   return {
     kind: 'run',
     command: values.has('consolidate') ? 'consolidate' : command,
@@ -247,7 +274,12 @@ export function parseCommandLine(
     top: valueOf(values, 'top', parseCount) ?? DEFAULT_TOP,
     engine: {
       ...engineOptions(values),
-      ...(command === 'plan' && { output: valueOf(values, 'output', parsePath) }),
+      output: valueOf(values, 'output', parsePath),
+      ...(command === 'map' && {
+        top: valueOf(values, 'top', parseCount),
+        html: valueOf(values, 'html', parsePath),
+        compare: valueOf(values, 'compare', parsePath),
+      }),
       ...(MOVING_ANYTHING.includes(command) && movingOptions(values)),
       ...(command === 'space' && {
         run: valueOf(values, 'run', parseSizeAboveZero),
@@ -333,6 +365,9 @@ function checkOptions(command: Command, values: Values): void {
       throw new UsageError(`the command space has no option --${name} without --consolidate`);
     }
   }
+  if (values.has('compare') && !values.has('html')) {
+    throw new UsageError('--compare is for the page of --html');
+  }
   if (values.has('run') && values.has('bytes')) {
     throw new UsageError('--run and --bytes exclude each other');
   }
@@ -395,12 +430,13 @@ const arrangingOptions = (values: Values) => ({
 });
 
 /** What `defrag` alone has. */
-function defragOptions(values: Values): DefragmentOptions {
+function defragOptions(values: Values): ReportedRunOptions {
   const state = valueOf(values, 'state', parsePath);
   return {
     state: values.has('no-state') ? undefined : (state ?? true),
     ignoreHistory: values.has('ignore-history'),
     makeRoom: !values.has('no-make-room'),
+    report: valueOf(values, 'report', parsePath),
   };
 }
 

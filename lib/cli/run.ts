@@ -1,8 +1,10 @@
 import { check } from '../scan/check.ts';
+import { map } from '../scan/map.ts';
 import { space } from '../scan/space.ts';
 import { apply } from '../move/apply.ts';
 import { consolidate } from '../move/consolidate.ts';
-import { defragment, type DefragmentOptions } from '../move/defragment.ts';
+import type { DefragmentOptions } from '../move/defragment.ts';
+import { defragmentAndReport } from '../move/defragmentAndReport.ts';
 import { PlanFileError } from '../plan/planFile.ts';
 import { plan } from '../plan/planTargets.ts';
 import { named, type Event } from '../report/events.ts';
@@ -16,13 +18,13 @@ import { keepNurserySmall } from './nursery.ts';
 import type { Invocation } from './options.ts';
 import { Output } from './output.ts';
 import { onStatusSignal, StopSignals } from './signals.ts';
-import { styleFor } from './terminal.ts';
+import { mapStyleFor, styleFor } from './terminal.ts';
 
 /** A plan file, and perhaps the filesystem that is meant. */
 const applyFile = ([file, target]: readonly (string | Buffer)[], options: DefragmentOptions) =>
   apply(file, { ...options, target });
 
-const ENGINE = { defrag: defragment, check, plan, apply: applyFile, space, consolidate };
+const ENGINE = { defrag: defragmentAndReport, check, plan, apply: applyFile, space, map, consolidate };
 
 /** What finishes something when it is stopped. */
 const MOVING: ReadonlySet<EngineCommand> = new Set(['defrag', 'apply', 'consolidate']);
@@ -48,17 +50,20 @@ export async function run(invocation: Invocation & { readonly command: EngineCom
 }
 
 async function runEngine(
-  { command, json, verbose, top, targets, engine }: Parameters<typeof run>[0],
+  { command, json, top, targets, engine, ...asked }: Parameters<typeof run>[0],
   console: Console,
 ): Promise<ExitCode> {
   using stop = new StopSignals(() => {
     void console.warn(MOVING.has(command) ? 'stopping: finishing the chunk in hand' : 'stopping');
   });
+  // Whoever asks where a file lies is told why it lies nowhere.
+  const verbose = asked.verbose || command === 'map';
   const reporter = json
     ? new JsonReporter({ verbose })
     : textReporter(command, {
         verbose,
         top,
+        map: mapStyleFor(console.out),
         style: styleFor(console.out),
         errorStyle: styleFor(console.err),
       });

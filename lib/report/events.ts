@@ -1,6 +1,8 @@
 import { isUtf8 } from 'node:buffer';
 import type { DeviceProfile } from '../layout/readCost.ts';
 import type { Reason } from '../scan/reasons.ts';
+import type { Kind } from './picture/cells.ts';
+import type { FileSums } from './picture/picture.ts';
 
 /**
  * A file's name in an event. Names are bytes: `path` is their UTF-8 reading, with U+FFFD for what is not UTF-8, and
@@ -281,7 +283,7 @@ export interface PauseEvent {
 /** Something that was asked for is not to be had; the work goes on without it. */
 export interface NoticeEvent {
   readonly type: 'notice';
-  readonly about: 'state' | 'pressure';
+  readonly about: 'state' | 'pressure' | 'report';
   readonly message: string;
 }
 
@@ -341,6 +343,61 @@ export interface SpaceSummary {
   readonly spendable: number;
   /** Bytes. */
   readonly largestRun: number;
+  readonly failed: number;
+  readonly unsupported: number;
+  readonly interrupted: boolean;
+  readonly seconds: number;
+}
+
+/** Where everything lies on the device of a filesystem, or of the filesystem that a file is on. */
+export interface MapEvent extends Named {
+  readonly type: 'map';
+  /** All of a filesystem, or where one file of it lies. */
+  readonly kind: 'filesystem' | 'file';
+  readonly device: string;
+  readonly mountPoint: string;
+  /** Bytes. */
+  readonly blockSize: number;
+  /** Of the device. */
+  readonly blocks: number;
+  /** Why it is not known whose blocks are: all but free and metadata are `other` then. Null where it is known. */
+  readonly unknown: string | null;
+  /** On average: a cell begins at its index times that, rounded down. */
+  readonly blocksPerCell: number;
+  /** Blocks of each kind in each cell. */
+  readonly cells: Readonly<Record<Kind, readonly number[]>>;
+  /** Blocks of each kind. */
+  readonly totals: Readonly<Record<Kind, number>>;
+  readonly free: FreeRuns;
+  /** Null where it is not known whose blocks are. */
+  readonly files: FileSums | null;
+}
+
+/** One of the most fragmented files, or the file that was asked for, and where it lies. */
+export interface MappedFileEvent extends Named {
+  readonly type: 'mappedFile';
+  readonly inode: number;
+  /** Bytes. */
+  readonly size: number;
+  readonly blocks: number;
+  readonly fragments: number;
+  readonly idealFragments: number;
+  /** First block on the device and blocks of each extent, in the order of the file. */
+  readonly extents: readonly (readonly [start: number, length: number])[];
+}
+
+/** A file was written that was asked for. */
+export interface WrittenEvent extends Named {
+  readonly type: 'written';
+  readonly what: 'page' | 'scan';
+  readonly bytes: number;
+}
+
+export interface MapSummary {
+  readonly type: 'summary';
+  readonly command: 'map';
+  readonly maps: number;
+  readonly skipped: Readonly<Partial<Record<Reason, number>>>;
   readonly failed: number;
   readonly unsupported: number;
   readonly interrupted: boolean;
@@ -502,6 +559,16 @@ export type SpaceReportEvent =
   | UnsupportedEvent
   | SpaceSummary;
 
+export type MappingEvent =
+  | ScanningEvent
+  | MapEvent
+  | MappedFileEvent
+  | WrittenEvent
+  | SkipEvent
+  | FailedEvent
+  | UnsupportedEvent
+  | MapSummary;
+
 /** What happens while files are moved. */
 export type MovingEvent =
   | TargetEvent
@@ -516,7 +583,7 @@ export type MovingEvent =
   | PauseEvent
   | NoticeEvent;
 
-export type DefragEvent = MovingEvent | DefragSummary;
+export type DefragEvent = MovingEvent | WrittenEvent | DefragSummary;
 
 export type ApplyEvent = MovingEvent | RestoredEvent | ApplySummary;
 
@@ -524,4 +591,4 @@ export type ConsolidateEvent = MovingEvent | ConsolidatedEvent | ConsolidateSumm
 
 /** Everything that happens. The last event of a run is always its summary. */
 export type Event =
-  CheckEvent | PlanningEvent | SpaceReportEvent | DefragEvent | ApplyEvent | ConsolidateEvent;
+  CheckEvent | PlanningEvent | SpaceReportEvent | MappingEvent | DefragEvent | ApplyEvent | ConsolidateEvent;

@@ -4,6 +4,7 @@ import { CheckText } from './text/check.ts';
 import type { TextOptions } from './text/common.ts';
 import { ConsolidateText } from './text/consolidate.ts';
 import { DefragText } from './text/defrag.ts';
+import { MapText } from './text/map.ts';
 import { PlanText } from './text/plan.ts';
 import { SpaceText } from './text/space.ts';
 
@@ -13,6 +14,7 @@ const REPORTERS = {
   check: CheckText,
   plan: PlanText,
   space: SpaceText,
+  map: MapText,
   defrag: DefragText,
   apply: ApplyText,
   consolidate: ConsolidateText,

@@ -1,5 +1,7 @@
 /** How many of the worst files a report lists unless told. */
 export const DEFAULT_TOP = 10;
+/** The same of a page, where there is more room. */
+export const PAGE_TOP = 100;
 
 /** The few greatest of many; what is pushed out is forgotten. */
 export class Greatest<T> {

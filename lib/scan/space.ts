@@ -94,7 +94,7 @@ async function* spaceOfWhole(whole: Target, options: SpaceOptions, tally: Tally)
  * Has the journal committed, so that what is being freed becomes free. Where that is not allowed, before Linux 6.12 to
  * those who may not write to the directory, what is not committed counts as held back.
  */
-async function settle({ dirFd, filesystem }: Target): Promise<void> {
+export async function settle({ dirFd, filesystem }: Target): Promise<void> {
   try {
     const barrier = await Barrier.open(dirFd, filesystem.kernel);
     await barrier.commit().finally(() => barrier.close());

@@ -2,14 +2,12 @@ import { join } from 'node:path';
 import type { ExtentTable } from '../../layout/extents.ts';
 import { countFragments } from '../../layout/fragments.ts';
 import { defragment } from '../../move/defragment.ts';
-import { drawMap, spanOf, type MapStyle } from '../../report/map.ts';
-import { COLOURS } from '../../report/style.ts';
+import { drawMap, spanOf } from '../../report/map.ts';
 import { textReporter } from '../../report/text.ts';
 import type { Console } from '../console.ts';
 import { EXIT } from '../exitCode.ts';
-import type { Output } from '../output.ts';
 import { report } from '../run.ts';
-import { styleFor } from '../terminal.ts';
+import { mapStyleFor, styleFor } from '../terminal.ts';
 import { DEMO_FILES, identify, layoutOf, scatter } from './files.ts';
 import type { LoopImage } from './image.ts';
 import { tool, tryTool } from './tools.ts';
@@ -83,7 +81,7 @@ export class Show {
       const fragments = `${String(count).padStart(5)} ${count === 1 ? 'fragment' : 'fragments'}`;
       return { name: `  ${DEMO_FILES[i].name.padEnd(9)} ${fragments}`, extents };
     });
-    for (const line of drawMap(rows, spanOf(layouts), mapStyle(this.#console.out))) await this.say(line);
+    for (const line of drawMap(rows, spanOf(layouts), mapStyleFor(this.#console.out))) await this.say(line);
   }
 
   async #proveFiles(before: readonly string[], layouts: readonly ExtentTable[]): Promise<boolean> {
@@ -111,14 +109,4 @@ export class Show {
 
 async function filefrag(path: string): Promise<number> {
   return Number(/(\d+) extents? found$/.exec((await tool('filefrag', [path])).trim())?.[1]);
-}
-
-function mapStyle(output: Output): MapStyle {
-  const { LC_ALL, LC_CTYPE, LANG } = process.env;
-  return {
-    width: Math.min(output.stream.columns ?? 80, 120),
-    // The first that is set and not empty counts (locale(7)).
-    unicode: /utf-?8/i.test(LC_ALL || LC_CTYPE || LANG || ''),
-    colour: styleFor(output) === COLOURS,
-  };
 }

@@ -1,7 +1,8 @@
 import { REASONS, type Reason } from '../../scan/reasons.ts';
-import type { Event, FailedEvent, SkipEvent, UnsupportedEvent } from '../events.ts';
-import { counted, formatCount } from '../format.ts';
+import type { Event, FailedEvent, SkipEvent, UnsupportedEvent, WrittenEvent } from '../events.ts';
+import { counted, formatCount, formatSize } from '../format.ts';
 import { failureText } from '../failure.ts';
+import type { MapStyle } from '../map.ts';
 import { byFrequency, ENDED_BEFORE, FINE_AS_IT_IS, isWorthTelling, type Skipped } from '../leftAlone.ts';
 import { printable, printableText } from '../names.ts';
 import { err, out, type Line } from '../reporter.ts';
@@ -13,8 +14,10 @@ export interface TextOptions {
   readonly style: Style;
   /** For stderr. */
   readonly errorStyle: Style;
-  /** How many of the worst files `check` lists. */
+  /** How many of the worst files `check` and `map` list. */
   readonly top?: number;
+  /** How the terminal shows a map. */
+  readonly map?: MapStyle;
 }
 
 /** What every text report says alike: problems, and files left alone. */
@@ -41,6 +44,8 @@ export class CommonText {
         return [this.#problem(event, `not supported: ${printableText(event.message)}`)];
       case 'skip':
         return this.#skip(event);
+      case 'written':
+        return [out(writtenText(event))];
       default:
         return undefined;
     }
@@ -65,6 +70,9 @@ function howOften({ fragmentsPerDay: perDay }: SkipEvent): string {
   // Two digits: it is a guess from a few runs.
   return perDay === undefined ? '' : ` (about ${counted(Number(perDay.toPrecision(2)), 'fragment')} a day)`;
 }
+
+const writtenText = (written: WrittenEvent): string =>
+  `${written.what === 'page' ? 'Page' : 'Scan'} written to ${printable(written)} (${formatSize(written.bytes)})`;
 
 /** A reason, and more of it where that is known. */
 export const reasonText = (reason: Reason, detail: string | undefined): string =>
