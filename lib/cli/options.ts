@@ -66,6 +66,11 @@ export const OPTIONS = {
     commands: [...ENGINE, 'apply', 'space'],
     help: 'print events as JSON lines; the last is the summary',
   },
+  metrics: {
+    value: 'FILE',
+    commands: ['defrag', 'check', 'apply', 'space'],
+    help: "write what the run came to into FILE, for the textfile collector of Prometheus' node_exporter",
+  },
   top: {
     value: 'N',
     commands: CHECKING,
@@ -198,7 +203,7 @@ export const OPTIONS = {
 export type OptionName = keyof typeof OPTIONS;
 
 /** Those that `space` has when it only looks. */
-const LOOKING: ReadonlySet<OptionName> = new Set(['json', 'help', 'version']);
+const LOOKING: ReadonlySet<OptionName> = new Set(['json', 'metrics', 'help', 'version']);
 
 const specOf = (name: OptionName): OptionSpec => OPTIONS[name];
 
@@ -211,6 +216,8 @@ export interface Invocation {
   readonly json: boolean;
   /** How many of the worst files the report lists. */
   readonly top: number;
+  /** Where to write metrics. */
+  readonly metrics: string | undefined;
   readonly engine: DefragmentOptions &
     Pick<PlanTargetsOptions, 'output'> &
     Pick<ConsolidateOptions, 'run' | 'bytes'>;
@@ -245,6 +252,7 @@ export function parseCommandLine(
     verbose: values.has('verbose'),
     json: values.has('json'),
     top: valueOf(values, 'top', parseCount) ?? DEFAULT_TOP,
+    metrics: valueOf(values, 'metrics', parsePath),
     engine: {
       ...engineOptions(values),
       ...(command === 'plan' && { output: valueOf(values, 'output', parsePath) }),
