@@ -1,8 +1,8 @@
 import { defineConfig } from 'vitest/config';
 
-// Three projects: `unit` is pure and runs anywhere; `browser` shows the page in Chromium; `system` needs root, loop
-// devices and the kernel's ext4, and runs both directly on this machine and inside the VM. System tests share loop
-// devices, the page cache and the kernel log, so their files run one after another.
+// `unit` is pure and runs anywhere; `browser` shows the page in Chromium; `system` needs root, loop devices and the
+// kernel's ext4, and runs both directly on this machine and inside the VM. System tests share loop devices, the page
+// cache and the kernel log, so their files run one after another. `packages` needs them too, and tools of other systems.
 export default defineConfig({
   test: {
     projects: [
@@ -25,6 +25,7 @@ export default defineConfig({
           hookTimeout: 60_000,
         },
       },
+      { test: { name: 'packages', include: ['test/packages/**/*.test.ts'], fileParallelism: false } },
     ],
   },
 });

@@ -53,6 +53,7 @@ struct InodeHandle {
   uint32_t generation;
 };
 
+static_assert(sizeof(off_t) == 8);
 static_assert(sizeof(MoveExtent) == 40);
 static_assert(sizeof(InodeHandle) == sizeof(struct file_handle) + 8);
 static_assert(sizeof(TuneSbParams) == 232 && offsetof(TuneSbParams, compat) == 64);

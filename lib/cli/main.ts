@@ -46,11 +46,11 @@ async function execute(line: CommandLine): Promise<number> {
     return EXIT.OK;
   }
   if (MOVING.has(line.command)) noteBeginning();
+  const { command } = line;
+  if (command !== 'demo') return (await import('./run.ts')).run({ ...line, command });
   const { loadAddon } = await import('./addon.ts');
   if (!loadAddon()) return EXIT.UNSUPPORTED;
-  const { command } = line;
-  if (command === 'demo') return (await import('./demo.ts')).demo();
-  return (await import('./run.ts')).run({ ...line, command });
+  return (await import('./demo.ts')).demo();
 }
 
 // A run answers this signal. Without a listener Node would open its debugger, which a process of root must not do.

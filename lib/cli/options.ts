@@ -69,6 +69,11 @@ export const OPTIONS = {
     commands: [...ENGINE, 'apply', 'space', 'map'],
     help: 'print events as JSON lines; the last is the summary',
   },
+  metrics: {
+    value: 'FILE',
+    commands: ['defrag', 'check', 'apply', 'space'],
+    help: "write what the run came to into FILE, for the textfile collector of Prometheus' node_exporter",
+  },
   top: {
     value: 'N',
     commands: ['check', 'map'],
@@ -219,7 +224,7 @@ export type OptionName = keyof typeof OPTIONS;
 const ONE_TARGET: readonly OptionName[] = ['html', 'output', 'report'];
 
 /** Those that `space` has when it only looks. */
-const LOOKING: ReadonlySet<OptionName> = new Set(['json', 'help', 'version']);
+const LOOKING: ReadonlySet<OptionName> = new Set(['json', 'metrics', 'help', 'version']);
 
 const specOf = (name: OptionName): OptionSpec => OPTIONS[name];
 
@@ -232,6 +237,8 @@ export interface Invocation {
   readonly json: boolean;
   /** How many of the worst files the report lists. */
   readonly top: number;
+  /** Where to write metrics. */
+  readonly metrics: string | undefined;
   readonly engine: ReportedRunOptions &
     Pick<PlanTargetsOptions, 'output'> &
     Pick<MapOptions, 'top' | 'html' | 'compare'> &
@@ -272,6 +279,7 @@ export function parseCommandLine(
     verbose: values.has('verbose'),
     json: values.has('json'),
     top: valueOf(values, 'top', parseCount) ?? DEFAULT_TOP,
+    metrics: valueOf(values, 'metrics', parsePath),
     engine: {
       ...engineOptions(values),
       output: valueOf(values, 'output', parsePath),

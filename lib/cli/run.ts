@@ -12,9 +12,11 @@ import { JsonReporter } from '../report/json.ts';
 import { printable, printableText } from '../report/names.ts';
 import type { Line } from '../report/reporter.ts';
 import { textReporter } from '../report/text.ts';
+import { loadAddon } from './addon.ts';
 import { Console } from './console.ts';
 import { EXIT, exitCodeOf, type ExitCode } from './exitCode.ts';
 import { keepNurserySmall } from './nursery.ts';
+import { MetricsFile, withoutMetrics } from './metricsFile.ts';
 import type { Invocation } from './options.ts';
 import { Output } from './output.ts';
 import { onStatusSignal, StopSignals } from './signals.ts';
@@ -32,13 +34,45 @@ const MOVING: ReadonlySet<EngineCommand> = new Set(['defrag', 'apply', 'consolid
 /** The commands that are one run of the engine. */
 export type EngineCommand = keyof typeof ENGINE;
 
-/** Runs a command of the engine and reports what happens. */
-export async function run(invocation: Invocation & { readonly command: EngineCommand }): Promise<ExitCode> {
+type EngineInvocation = Invocation & { readonly command: EngineCommand };
+
+/**
+ * Runs a command of the engine and reports what happens.
+ *
+ * @throws UsageError
+ */
+export async function run(invocation: EngineInvocation): Promise<ExitCode> {
+  const { command, metrics: path } = invocation;
+  const metrics = path === undefined ? undefined : await MetricsFile.open(path, invocation);
   keepNurserySmall();
   const console = new Console(new Output(process.stdout), new Output(process.stderr));
+  using stop = new StopSignals(() => {
+    void console.warn(MOVING.has(command) ? 'stopping: finishing the chunk in hand' : 'stopping');
+  });
+  // What is left when something is thrown.
+  let code: ExitCode = EXIT.FAILED;
+  try {
+    code = await runReported(invocation, console, metrics, stop.signal);
+  } finally {
+    const failure = await metrics?.write(code, stop.signal);
+    if (failure !== undefined) {
+      await console.warn(failure);
+      code = withoutMetrics(code);
+    }
+  }
+  return code;
+}
+
+async function runReported(
+  invocation: EngineInvocation,
+  console: Console,
+  metrics: MetricsFile | undefined,
+  signal: AbortSignal,
+): Promise<ExitCode> {
+  if (!loadAddon()) return EXIT.UNSUPPORTED;
   const stopTelling = onStatusSignal(() => void console.tellStatus());
   try {
-    return await finish(await runEngine(invocation, console), console);
+    return await finish(await runEngine(invocation, console, metrics, signal), console);
   } catch (error) {
     if (!(error instanceof PlanFileError)) throw error;
     const name = Buffer.from(invocation.targets[0]);
@@ -50,12 +84,11 @@ export async function run(invocation: Invocation & { readonly command: EngineCom
 }
 
 async function runEngine(
-  { command, json, top, targets, engine, ...asked }: Parameters<typeof run>[0],
+  { command, json, top, targets, engine, ...asked }: EngineInvocation,
   console: Console,
+  metrics: MetricsFile | undefined,
+  signal: AbortSignal,
 ): Promise<ExitCode> {
-  using stop = new StopSignals(() => {
-    void console.warn(MOVING.has(command) ? 'stopping: finishing the chunk in hand' : 'stopping');
-  });
   // Whoever asks where a file lies is told why it lies nowhere.
   const verbose = asked.verbose || command === 'map';
   const reporter = json
@@ -67,8 +100,11 @@ async function runEngine(
         style: styleFor(console.out),
         errorStyle: styleFor(console.err),
       });
-  const events = ENGINE[command](targets, { ...engine, signal: stop.signal });
-  return await report(events, (event) => reporter.lines(event), console);
+  const lines = (event: Event) => {
+    metrics?.see(event);
+    return reporter.lines(event);
+  };
+  return await report(ENGINE[command](targets, { ...engine, signal }), lines, console);
 }
 
 /**

@@ -37,16 +37,18 @@ export async function readRegularFile(
 }
 
 /**
- * Puts a new file, for its owner only, in the place of the old one, or of none, in one step.
+ * Puts a new file in the place of the old one, or of none, in one step.
  *
+ * @param mode its permissions, whatever the umask; for its owner only unless something else is asked for
  * @throws a system error; what was there is there still
  */
-export async function replaceFile(path: string, content: string): Promise<void> {
+export async function replaceFile(path: string, content: string, mode = 0o600): Promise<void> {
   const temporary = join(dirname(path), `.ext4-defrag-${randomBytes(12).toString('hex')}.tmp`);
   const file = await open(temporary, 'wx', 0o600);
   try {
     try {
       await file.writeFile(content);
+      await file.chmod(mode);
       await file.sync();
     } finally {
       await file.close();
