@@ -37,7 +37,11 @@ const MOVING = new Set<string>(['defrag', 'apply', 'consolidate']);
 
 async function execute(line: CommandLine): Promise<number> {
   if (line.kind === 'help') {
-    process.stdout.write((await import('./help.ts')).helpText());
+    process.stdout.write((await import('./help.ts')).helpText(line.command));
+    return EXIT.OK;
+  }
+  if (line.kind === 'completion') {
+    process.stdout.write((await import('./completion/completion.ts')).completionFor(line.shell));
     return EXIT.OK;
   }
   if (line.kind === 'version') {

@@ -10,13 +10,17 @@ import { parseAlignment, parseCount, parseRate, parseSize, parseSizeAboveZero } 
 import { parseDuration, parseLatency } from './time.ts';
 import { UsageError } from './usageError.ts';
 
-export type Command = 'defrag' | 'check' | 'plan' | 'apply' | 'space' | 'demo';
+export type Command = 'defrag' | 'check' | 'plan' | 'apply' | 'space' | 'demo' | 'help' | 'completion';
 
 export interface CommandSpec {
   readonly help: string;
   /** A plan file stands before them. */
   readonly takesFile?: true;
   readonly takesTargets: boolean;
+  /** It takes one of these words instead. */
+  readonly takesWord?: 'COMMAND' | 'SHELL';
+  /** Nobody types it: help and completion do not name it. */
+  readonly hidden?: true;
 }
 
 /** The commands in the order in which help names them; the first is the default. */
@@ -27,12 +31,25 @@ export const COMMANDS: Readonly<Record<Command, CommandSpec>> = {
   apply: { help: 'carry out the plan in FILE: apply FILE [TARGET]', takesFile: true, takesTargets: true },
   space: { help: 'show what free space there is, and in what pieces, or join these', takesTargets: true },
   demo: { help: 'defragment made-up files on a loopback image and prove it', takesTargets: false },
+  help: { help: 'print the help of one command: help COMMAND', takesTargets: false, takesWord: 'COMMAND' },
+  completion: {
+    help: 'print what completes command lines in a shell: completion SHELL',
+    takesTargets: false,
+    takesWord: 'SHELL',
+    hidden: true,
+  },
 };
+
+/** The shells for which there is completion. */
+export const SHELLS = ['bash', 'zsh', 'fish'] as const;
+export type Shell = (typeof SHELLS)[number];
 
 export interface OptionSpec {
   readonly short?: string;
   /** What the value is called, for options that take one. */
   readonly value?: 'SIZE' | 'GLOB' | 'N' | 'PROFILE' | 'LEVEL' | 'MS' | 'PERCENT' | 'TIME' | 'FILE';
+  /** The only values that there are. */
+  readonly choices?: readonly string[];
   readonly repeatable?: true;
   /** The commands that have it; all when absent. */
   readonly commands?: readonly Command[];
@@ -126,6 +143,7 @@ export const OPTIONS = {
   },
   priority: {
     value: 'LEVEL',
+    choices: PRIORITIES,
     commands: MOVING_ANYTHING,
     help: `how to compete for processor and device: normal, low or idle (${DEFAULT_PRIORITY} by default)`,
   },
@@ -205,7 +223,7 @@ const specOf = (name: OptionName): OptionSpec => OPTIONS[name];
 /** A run that the command line asks for. */
 export interface Invocation {
   readonly kind: 'run';
-  readonly command: Command | 'consolidate';
+  readonly command: Exclude<Command, 'help' | 'completion'> | 'consolidate';
   readonly targets: readonly (string | Buffer)[];
   readonly verbose: boolean;
   readonly json: boolean;
@@ -216,7 +234,11 @@ export interface Invocation {
     Pick<ConsolidateOptions, 'run' | 'bytes'>;
 }
 
-export type CommandLine = Invocation | { readonly kind: 'help' } | { readonly kind: 'version' };
+export type CommandLine =
+  | Invocation
+  | { readonly kind: 'help'; readonly command?: Command | undefined }
+  | { readonly kind: 'version' }
+  | { readonly kind: 'completion'; readonly shell: Shell };
 
 type Values = Map<OptionName, string[]>;
 
@@ -231,12 +253,16 @@ export function parseCommandLine(
   bytesOf: (index: number) => Buffer | undefined = () => undefined,
 ): CommandLine {
   const { values, words } = readTokens(args);
-  if (values.has('help')) return { kind: 'help' };
-  if (values.has('version')) return { kind: 'version' };
   const named = words.length > 0 && !words[0].literal && isCommand(words[0].text) ? words[0].text : undefined;
+  if (values.has('help')) return { kind: 'help', command: named };
+  if (values.has('version')) return { kind: 'version' };
   const command = chooseCommand(named, values);
   checkOptions(command, values);
   const targets = named === undefined ? words : words.slice(1);
+  if (command === 'help') {
+    return { kind: 'help', command: targets.length === 0 ? undefined : wordOf(command, targets, isCommand) };
+  }
+  if (command === 'completion') return { kind: 'completion', shell: wordOf(command, targets, isShell) };
   checkTargets(command, targets);
   return {
     kind: 'run',
@@ -260,6 +286,7 @@ export function parseCommandLine(
 }
 
 const isCommand = (word: string): word is Command => Object.hasOwn(COMMANDS, word);
+const isShell = (word: string): word is Shell => SHELLS.some((shell) => shell === word);
 const isOption = (name: string): name is OptionName => Object.hasOwn(OPTIONS, name);
 
 interface Word {
@@ -356,6 +383,22 @@ function checkTargets(command: Command, targets: readonly Word[]): void {
     throw new UsageError('no target: name a file, a directory, a mount point or a mounted block device');
   }
 }
+
+/** The one word that a command takes. */
+function wordOf<T extends string>(
+  command: 'help' | 'completion',
+  words: readonly Word[],
+  isOne: (text: string) => text is T,
+): T {
+  if (words.length === 1 && isOne(words[0].text)) return words[0].text;
+  const known = command === 'completion' ? SHELLS : visibleCommands();
+  const given = words.map(({ text }) => text).join(' ') || 'nothing';
+  throw new UsageError(`the command ${command} cannot do with ${given}: give one of ${known.join(', ')}`);
+}
+
+/** The commands that help names. */
+export const visibleCommands = (): Command[] =>
+  (Object.keys(COMMANDS) as Command[]).filter((command) => COMMANDS[command].hidden !== true);
 
 /** An option's value, the last one when it was given more than once. */
 function valueOf<T>(

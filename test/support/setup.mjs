@@ -60,7 +60,8 @@ function onPath(command) {
 const BUILD = { 'g++': 'g++', make: 'make', python3: 'python3' };
 const MOUNT = { 'mkfs.ext4': 'e2fsprogs', mount: 'mount' };
 const VM = { 'qemu-system-x86_64': 'qemu-system-x86', 'mkfs.ext4': 'e2fsprogs', 'dpkg-deb': 'dpkg' };
-const TEST = { ...MOUNT, ...VM, cc: 'gcc', setfattr: 'attr', quotaon: 'quota' };
+const MANUAL = { mandoc: 'mandoc', zsh: 'zsh', fish: 'fish', script: 'bsdutils' };
+const TEST = { ...MOUNT, ...VM, ...MANUAL, cc: 'gcc', setfattr: 'attr', quotaon: 'quota' };
 const PURPOSES = {
   build: BUILD,
   demo: { ...BUILD, ...MOUNT },
