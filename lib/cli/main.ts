@@ -53,6 +53,8 @@ async function execute(line: CommandLine): Promise<number> {
   const { loadAddon } = await import('./addon.ts');
   if (!loadAddon()) return EXIT.UNSUPPORTED;
   const { command } = line;
+  (await import('./terminal.ts')).useColouring(line.color);
+  (await import('../report/format.ts')).useDecimalUnits(line.si);
   if (command === 'demo') return (await import('./demo.ts')).demo();
   return (await import('./run.ts')).run({ ...line, command });
 }

@@ -47,7 +47,7 @@ export type Shell = (typeof SHELLS)[number];
 export interface OptionSpec {
   readonly short?: string;
   /** What the value is called, for options that take one. */
-  readonly value?: 'SIZE' | 'GLOB' | 'N' | 'PROFILE' | 'LEVEL' | 'MS' | 'PERCENT' | 'TIME' | 'FILE';
+  readonly value?: 'SIZE' | 'GLOB' | 'N' | 'PROFILE' | 'LEVEL' | 'MS' | 'PERCENT' | 'TIME' | 'FILE' | 'WHEN';
   /** The only values that there are. */
   readonly choices?: readonly string[];
   readonly repeatable?: true;
@@ -64,6 +64,9 @@ const MOVING: readonly Command[] = ['defrag', 'apply'];
 const MOVING_ANYTHING: readonly Command[] = [...MOVING, 'space'];
 const SPACE: readonly Command[] = ['space'];
 const DEFRAGMENTING: readonly Command[] = ['defrag'];
+
+export type Colouring = 'auto' | 'always' | 'never';
+const COLOURING: readonly Colouring[] = ['auto', 'always', 'never'];
 
 const PRIORITIES: readonly Priority[] = ['normal', 'low', 'idle'];
 
@@ -209,6 +212,16 @@ export const OPTIONS = {
     commands: MOVING_ANYTHING,
     help: 'take the risk of no journal: a crash can corrupt files being moved',
   },
+  si: {
+    commands: [...ENGINE, 'apply', 'space'],
+    help: 'print sizes in powers of 1000 (kB, MB) and not of 1024 (KiB, MiB)',
+  },
+  color: {
+    value: 'WHEN',
+    choices: COLOURING,
+    commands: [...ENGINE, 'apply', 'space', 'demo'],
+    help: 'colour the output: auto (on a terminal, unless NO_COLOR is set), always or never',
+  },
   help: { short: 'h', help: 'print this help' },
   version: { short: 'V', help: 'print the version' },
 } as const satisfies Record<string, OptionSpec>;
@@ -216,7 +229,7 @@ export const OPTIONS = {
 export type OptionName = keyof typeof OPTIONS;
 
 /** Those that `space` has when it only looks. */
-const LOOKING: ReadonlySet<OptionName> = new Set(['json', 'help', 'version']);
+const LOOKING: ReadonlySet<OptionName> = new Set(['json', 'si', 'color', 'help', 'version']);
 
 const specOf = (name: OptionName): OptionSpec => OPTIONS[name];
 
@@ -227,6 +240,9 @@ export interface Invocation {
   readonly targets: readonly (string | Buffer)[];
   readonly verbose: boolean;
   readonly json: boolean;
+  /** Sizes in powers of 1000. */
+  readonly si: boolean;
+  readonly color: Colouring;
   /** How many of the worst files the report lists. */
   readonly top: number;
   readonly engine: DefragmentOptions &
@@ -270,6 +286,8 @@ export function parseCommandLine(
     targets: targets.map(({ text, index }) => (text.includes('\ufffd') ? (bytesOf(index) ?? text) : text)),
     verbose: values.has('verbose'),
     json: values.has('json'),
+    si: values.has('si'),
+    color: valueOf(values, 'color', oneOf(COLOURING)) ?? 'auto',
     top: valueOf(values, 'top', parseCount) ?? DEFAULT_TOP,
     engine: {
       ...engineOptions(values),
@@ -450,7 +468,7 @@ function defragOptions(values: Values): DefragmentOptions {
 /** What the commands have that move files. */
 function movingOptions(values: Values): DefragmentOptions {
   return {
-    priority: valueOf(values, 'priority', parsePriority) ?? DEFAULT_PRIORITY,
+    priority: valueOf(values, 'priority', oneOf(PRIORITIES)) ?? DEFAULT_PRIORITY,
     maxRate: valueOf(values, 'max-rate', parseRate),
     maxLatency: valueOf(values, 'max-latency', parseLatency),
     pressure: valueOf(values, 'pressure', parsePercent) ?? DEFAULT_PRESSURE,
@@ -467,13 +485,14 @@ function movingOptions(values: Values): DefragmentOptions {
   };
 }
 
-function parsePriority(text: string, where: string): Priority {
-  const priority = PRIORITIES.find((level) => level === text);
-  if (priority === undefined) {
-    throw new UsageError(`${where} ${text} is not a level: give ${PRIORITIES.join(', ')}`);
-  }
-  return priority;
-}
+/** Reads one of the values that there are. */
+const oneOf =
+  <T extends string>(choices: readonly T[]) =>
+  (text: string, where: string): T => {
+    const choice = choices.find((one) => one === text);
+    if (choice !== undefined) return choice;
+    throw new UsageError(`${where} ${text} is not known: give ${choices.join(', ')}`);
+  };
 
 /** Targets may have names that are not text; this file's name is the user's to choose. */
 function parsePath(text: string, where: string): string {

@@ -149,7 +149,7 @@ describe('the command line', () => {
     [['check', '--top'], /--top needs a value: N/],
     [['check', '--device-profile', 'fast', '/srv'], /--device-profile fast/],
     [['demo', '--device-profile', 'seek=1ms'], /--device-profile/],
-    [['--priority', 'high', '/srv'], /--priority high is not a level: give normal, low, idle/],
+    [['--priority', 'high', '/srv'], /--priority high is not known: give normal, low, idle/],
     [['--max-rate', '0', '/srv'], /--max-rate must be more than 0/],
     [['--max-rate', '20MB/s', '/srv'], /--max-rate 20MB is not a size/],
     [['--max-latency', '0', '/srv'], /--max-latency must be more than 0/],
@@ -165,6 +165,8 @@ describe('the command line', () => {
     [['--state', 'a\ufffd', '/srv'], /--state a\ufffd is not UTF-8/],
     [['--no-state', '--state', 'a', '/srv'], /--state and --no-state exclude each other/],
     [['--no-state=yes', '/srv'], /--no-state takes no value/],
+    [['check', '--color', 'yes', '/srv'], /--color yes is not known: give auto, always, never/],
+    [['--color', '--json', '/srv'], /--color needs a value: WHEN/],
     [['--no-wait', '/srv'], /no option --no-wait/],
   ])('%j is wrong usage, in one line', (args, message) => {
     expect(() => parseCommandLine(args)).toThrow(UsageError);

@@ -61,8 +61,8 @@ const DESCRIPTION = [
 ];
 
 const ENVIRONMENT: readonly (readonly [name: string, text: string])[] = [
-  ['NO_COLOR', 'If it is set and not empty, nothing is coloured.'],
-  ['TERM', 'If it is dumb, nothing is coloured.'],
+  ['NO_COLOR', 'If it is set and not empty, nothing is coloured, unless --color says so.'],
+  ['TERM', 'If it is dumb, nothing is coloured, unless --color says so.'],
   [
     'STATE_DIRECTORY',
     'Where runs keep what the next one can use, as systemd sets it; instead of the folder below.',

@@ -11,6 +11,7 @@ export const VALUES: Readonly<Record<NonNullable<OptionSpec['value']>, string>> 
     'seek=TIME,bandwidth=SIZE, or one of them: what a jump on the device costs, in s, ms or us, and what it reads a second: seek=12ms,bandwidth=180M.',
   GLOB: 'A pattern as of the shell, such as *.log; with a slash in it, of the path below the target, such as cache/**.',
   LEVEL: 'One of normal, low and idle.',
+  WHEN: 'One of auto, always and never.',
   N: 'A whole number.',
   FILE: 'The path of a file, in UTF-8.',
 };
