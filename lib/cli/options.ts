@@ -10,7 +10,8 @@ import { parseAlignment, parseCount, parseRate, parseSize, parseSizeAboveZero } 
 import { parseDuration, parseLatency } from './time.ts';
 import { UsageError } from './usageError.ts';
 
-export type Command = 'defrag' | 'check' | 'plan' | 'apply' | 'space' | 'demo' | 'help' | 'completion';
+export type Command =
+  'defrag' | 'check' | 'plan' | 'explain' | 'apply' | 'space' | 'demo' | 'help' | 'completion';
 
 export interface CommandSpec {
   readonly help: string;
@@ -28,6 +29,7 @@ export const COMMANDS: Readonly<Record<Command, CommandSpec>> = {
   defrag: { help: 'make fragmented files contiguous (the default)', takesTargets: true },
   check: { help: 'show how fragmented files are; write nothing', takesTargets: true },
   plan: { help: 'show what defrag would move; write nothing', takesTargets: true },
+  explain: { help: 'show all that decides about a file; write nothing', takesTargets: true },
   apply: { help: 'carry out the plan in FILE: apply FILE [TARGET]', takesFile: true, takesTargets: true },
   space: { help: 'show what free space there is, and in what pieces, or join these', takesTargets: true },
   demo: { help: 'defragment made-up files on a loopback image and prove it', takesTargets: false },
@@ -58,6 +60,8 @@ export interface OptionSpec {
 
 const ENGINE: readonly Command[] = ['defrag', 'check', 'plan'];
 const PLANNING: readonly Command[] = ['defrag', 'plan'];
+/** What is worth moving is decided by the same options. */
+const DECIDING: readonly Command[] = [...PLANNING, 'explain'];
 const CHECKING: readonly Command[] = ['check'];
 const MOVING: readonly Command[] = ['defrag', 'apply'];
 /** `space` moves files as well when it is to consolidate. */
@@ -79,11 +83,11 @@ export const OPTIONS = {
   check: { short: 'c', commands: ['check'], help: 'the same as the command check, as in e4defrag' },
   verbose: {
     short: 'v',
-    commands: [...ENGINE, 'apply', 'space'],
+    commands: [...ENGINE, 'explain', 'apply', 'space'],
     help: 'name every file, also those left alone; of a whole filesystem those in fragments',
   },
   json: {
-    commands: [...ENGINE, 'apply', 'space'],
+    commands: [...ENGINE, 'explain', 'apply', 'space'],
     help: 'print events as JSON lines; the last is the summary',
   },
   top: {
@@ -91,10 +95,10 @@ export const OPTIONS = {
     commands: CHECKING,
     help: `list the N worst files (${DEFAULT_TOP} by default, 0 for none); no effect on --json`,
   },
-  full: { commands: PLANNING, help: 'one fragment a file, however much has to be moved' },
+  full: { commands: DECIDING, help: 'one fragment a file, however much has to be moved' },
   'fragment-size': {
     value: 'SIZE',
-    commands: PLANNING,
+    commands: DECIDING,
     help: 'leave fragments of at least SIZE where they are (8M, on disks that turn 32M)',
   },
   align: {
@@ -121,7 +125,7 @@ export const OPTIONS = {
   'max-size': { value: 'SIZE', commands: ENGINE, help: 'leave out files larger than SIZE' },
   'device-profile': {
     value: 'PROFILE',
-    commands: ENGINE,
+    commands: [...ENGINE, 'explain'],
     help: 'estimate read times by PROFILE; by default as for a typical disk or SSD',
   },
   output: {
@@ -213,13 +217,13 @@ export const OPTIONS = {
     help: 'take the risk of no journal: a crash can corrupt files being moved',
   },
   si: {
-    commands: [...ENGINE, 'apply', 'space'],
+    commands: [...ENGINE, 'explain', 'apply', 'space'],
     help: 'print sizes in powers of 1000 (kB, MB) and not of 1024 (KiB, MiB)',
   },
   color: {
     value: 'WHEN',
     choices: COLOURING,
-    commands: [...ENGINE, 'apply', 'space', 'demo'],
+    commands: [...ENGINE, 'explain', 'apply', 'space', 'demo'],
     help: 'colour the output: auto (on a terminal, unless NO_COLOR is set), always or never',
   },
   help: { short: 'h', help: 'print this help' },

@@ -1,4 +1,5 @@
 import { check } from '../scan/check.ts';
+import { explain } from '../explain/explain.ts';
 import { space } from '../scan/space.ts';
 import { apply } from '../move/apply.ts';
 import { consolidate } from '../move/consolidate.ts';
@@ -22,7 +23,7 @@ import { styleFor } from './terminal.ts';
 const applyFile = ([file, target]: readonly (string | Buffer)[], options: DefragmentOptions) =>
   apply(file, { ...options, target });
 
-const ENGINE = { defrag: defragment, check, plan, apply: applyFile, space, consolidate };
+const ENGINE = { defrag: defragment, check, plan, explain, apply: applyFile, space, consolidate };
 
 /** What finishes something when it is stopped. */
 const MOVING: ReadonlySet<EngineCommand> = new Set(['defrag', 'apply', 'consolidate']);

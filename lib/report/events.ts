@@ -472,6 +472,74 @@ export interface ConsolidateSummary {
   readonly seconds: number;
 }
 
+/** Something that stands in the way of moving a file. */
+export interface Obstacle {
+  /** Nothing is moved because of it; else the move is only slower, or less of a gain. */
+  readonly prevents: boolean;
+  /** By which a run would leave the file alone, where that is how it would say it. */
+  readonly reason?: Reason;
+  /** In words, and what can be done about it. */
+  readonly message: string;
+}
+
+/** All that decides whether and how one file would be moved. Lengths, offsets and places are in bytes. */
+export interface ExplainEvent extends Named {
+  readonly type: 'explain';
+  readonly inode: number;
+  readonly size: number;
+  /** Mapped. */
+  readonly bytes: number;
+  /** Merged, in the order of the file. `fragment` counts from 1. */
+  readonly extents: readonly {
+    readonly offset: number;
+    readonly physical: number;
+    readonly length: number;
+    readonly fragment: number;
+    readonly unwritten: boolean;
+  }[];
+  readonly fragments: number;
+  readonly idealFragments: number;
+  /** e4defrag's score. */
+  readonly score: number;
+  /** Estimated seconds of a sequential read as the file lies, and if it were ideal. */
+  readonly readSeconds: number;
+  readonly idealReadSeconds: number;
+  /** Why nothing of it is worth moving; else there is `move`. */
+  readonly notWorth?: Reason;
+  readonly move?: ExplainedMove;
+  readonly inTheWay: readonly Obstacle[];
+}
+
+/** What would be moved in a file, what that costs and what it gains. */
+export interface ExplainedMove extends Omit<PlanEvent, keyof Named | 'type' | 'inode'> {
+  /** Estimated seconds that the device is busy: all of it is read once and written once. */
+  readonly costSeconds: number;
+  /** Reads from start to end after which that is regained; null where there is nothing to regain. */
+  readonly readsToRegain: number | null;
+  /** Free space as it is now: what may be used beside the reserve, and the longest run, in bytes. */
+  readonly spendable: number;
+  readonly largestRun: number;
+  /** The fewest free runs that take all of it; null when there is not so much beside the reserve. */
+  readonly pieces: number | null;
+}
+
+export interface ExplainSummary {
+  readonly type: 'summary';
+  readonly command: 'explain';
+  readonly files: number;
+  /** Of them, those of which something is worth moving; and those of these that nothing prevents. */
+  readonly worthMoving: number;
+  readonly movable: number;
+  readonly skipped: Partial<Record<Reason, number>>;
+  readonly failed: number;
+  readonly unsupported: number;
+  readonly interrupted: boolean;
+  readonly seconds: number;
+}
+
+export type ExplainingEvent =
+  TargetEvent | ExplainEvent | SkipEvent | FailedEvent | UnsupportedEvent | ExplainSummary;
+
 export type CheckEvent =
   | TargetEvent
   | ScanningEvent
@@ -524,4 +592,10 @@ export type ConsolidateEvent = MovingEvent | ConsolidatedEvent | ConsolidateSumm
 
 /** Everything that happens. The last event of a run is always its summary. */
 export type Event =
-  CheckEvent | PlanningEvent | SpaceReportEvent | DefragEvent | ApplyEvent | ConsolidateEvent;
+  | CheckEvent
+  | PlanningEvent
+  | ExplainingEvent
+  | SpaceReportEvent
+  | DefragEvent
+  | ApplyEvent
+  | ConsolidateEvent;

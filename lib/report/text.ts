@@ -4,6 +4,7 @@ import { CheckText } from './text/check.ts';
 import type { TextOptions } from './text/common.ts';
 import { ConsolidateText } from './text/consolidate.ts';
 import { DefragText } from './text/defrag.ts';
+import { ExplainText } from './text/explain.ts';
 import { PlanText } from './text/plan.ts';
 import { SpaceText } from './text/space.ts';
 
@@ -12,6 +13,7 @@ export type { TextOptions };
 const REPORTERS = {
   check: CheckText,
   plan: PlanText,
+  explain: ExplainText,
   space: SpaceText,
   defrag: DefragText,
   apply: ApplyText,
