@@ -187,9 +187,8 @@ export interface SkipEvent extends Named {
   readonly detail?: string;
 }
 
-/** A file's layout was improved; FIEMAP showed it after the commit. */
-export interface DefragmentedEvent extends Named {
-  readonly type: 'defragmented';
+/** What became of a file that was moved. */
+export interface MovedFile extends Named {
   readonly inode: number;
   readonly fragmentsBefore: number;
   readonly fragmentsAfter: number;
@@ -207,6 +206,11 @@ export interface DefragmentedEvent extends Named {
   readonly incomplete?: Reason;
   /** More of that reason, in words; or that it is not aligned as it was to be. */
   readonly detail?: string;
+}
+
+/** A file's layout was improved; FIEMAP showed it after the commit. */
+export interface DefragmentedEvent extends MovedFile {
+  readonly type: 'defragmented';
 }
 
 /** Files were laid one behind the other. The path is their directory's, or that of the list that gives their order. */
@@ -406,7 +410,7 @@ export interface DefragSummary {
 }
 
 /** A file lies again where it did before it was moved: its undo step was carried out. */
-export interface RestoredEvent extends Omit<DefragmentedEvent, 'type'> {
+export interface RestoredEvent extends MovedFile {
   readonly type: 'restored';
 }
 
@@ -511,7 +515,13 @@ export interface ExplainEvent extends Named {
 }
 
 /** What would be moved in a file, what that costs and what it gains. */
-export interface ExplainedMove extends Omit<PlanEvent, keyof Named | 'type' | 'inode'> {
+export interface ExplainedMove {
+  /** As in {@link PlanEvent}. */
+  readonly ranges: PlanEvent['ranges'];
+  readonly bytesToMove: number;
+  readonly fragmentsBefore: number;
+  readonly fragmentsAfter: number;
+  readonly savedSeconds: number;
   /** Estimated seconds that the device is busy: all of it is read once and written once. */
   readonly costSeconds: number;
   /** Reads from start to end after which that is regained; null where there is nothing to regain. */
