@@ -10,6 +10,7 @@ export { check, type CheckOptions } from './scan/check.ts';
 export { space, type SpaceOptions } from './scan/space.ts';
 export { map, type MapOptions } from './scan/map.ts';
 export { plan, type PlanTargetsOptions as PlanOptions } from './plan/planTargets.ts';
+export { explain, type ExplainOptions } from './explain/explain.ts';
 export { defragment, type DefragmentOptions } from './move/defragment.ts';
 export { consolidate, type ConsolidateOptions } from './move/consolidate.ts';
 export { apply, type ApplyOptions } from './move/apply.ts';

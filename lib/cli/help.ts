@@ -1,4 +1,7 @@
-import { COMMANDS, OPTIONS, type Command, type OptionSpec } from './options.ts';
+import { COMMAND_MANUAL } from './manual/commands.ts';
+import { wrap } from './manual/wrap.ts';
+import { EXIT_TEXTS, operandsOf, optionsOf, SIGNALS_TEXT, VALUES } from './manual/words.ts';
+import { COMMANDS, OPTIONS, visibleCommands, type Command, type OptionSpec } from './options.ts';
 
 /** Commands that move files. */
 const MOVING: readonly Command[] = ['defrag', 'apply', 'space'];
@@ -6,9 +9,34 @@ const MOVING: readonly Command[] = ['defrag', 'apply', 'space'];
 const WIDTH = 80;
 const COLUMN = 28;
 
-/** The text of --help, made from the tables of commands and options. */
-export function helpText(): string {
-  const commands = Object.entries(COMMANDS).map(([name, { help }]) => entry(name, help));
+/** The text of help, made from the tables of commands and options: of a command, or of all. */
+export function helpText(command?: Command): string {
+  return command === undefined || command === 'completion' ? generalHelp() : commandHelp(command);
+}
+
+function commandHelp(command: Exclude<Command, 'completion'>): string {
+  const { text, examples } = COMMAND_MANUAL[command];
+  const options = optionsOf(command);
+  const values = new Set(options.flatMap(([, { value }]) => value ?? []));
+  return [
+    `Usage: ext4-defrag ${command} [OPTION]... ${operandsOf(command)}`.trimEnd(),
+    ...text.flatMap((paragraph) => ['', ...wrap(paragraph, WIDTH)]),
+    '',
+    'Options:',
+    ...options.map(([name, spec]) =>
+      entry(optionHeading(name, spec), spec.help + (spec.repeatable ? ' (repeatable)' : '')),
+    ),
+    ...(values.size > 0 ? ['', ...valueLines([...values])] : []),
+    '',
+    'Examples:',
+    ...examples.flatMap(({ what, command: line }) => [`  ${what}:`, `    ${line}`]),
+    '',
+  ].join('\n');
+}
+
+/** The text of --help. */
+function generalHelp(): string {
+  const commands = visibleCommands().map((name) => entry(name, COMMANDS[name].help));
   const specs: [string, OptionSpec][] = Object.entries(OPTIONS);
   const options = specs
     .filter(([, spec]) => !isForMoving(spec))
@@ -32,22 +60,17 @@ export function helpText(): string {
     'Options of defrag, apply and space --consolidate:',
     ...movingOptions,
     '',
-    'SIZE is in bytes, or has a suffix K, M, G or T (powers of 1024). TIME is in',
-    'seconds, or has units d, h, m and s: 90, 30m, 1h30m. MS is in milliseconds, or',
-    'has a unit ms or s. PERCENT is above 0, and 100 at most; the one of --reserve',
-    'may be 0 and is 99 at most. Anybody but root leaves what is reserved for root.',
-    'PROFILE is seek=TIME,bandwidth=SIZE, or one of them: what a jump on the device',
-    'costs, in s, ms or us, and what it reads a second: seek=12ms,bandwidth=180M.',
+    ...valueLines(['SIZE', 'TIME', 'MS', 'PERCENT', 'PROFILE']),
     '',
-    'The signal USR1 makes it print on standard error how far it is.',
+    ...wrap(SIGNALS_TEXT, WIDTH),
     '',
-    'Exit status: 0 done, or nothing needed; 1 some file failed; 2 usage; 3 target or',
-    'kernel not supported; 4 ended at a limit (--time-limit, --max-bytes,',
-    '--max-written-percent), run it again to go on; 130 stopped by a signal, with the',
-    'chunk in hand finished.',
+    ...wrap(`Exit status: ${EXIT_TEXTS.map(([code, text]) => `${code} ${text}`).join('; ')}.`, WIDTH),
     '',
   ].join('\n');
 }
+
+const valueLines = (names: readonly (keyof typeof VALUES)[]): string[] =>
+  names.map((name) => entry(name, VALUES[name]));
 
 function optionHeading(name: string, { short, value }: OptionSpec): string {
   return `${short ? `-${short}, ` : '    '}--${name}${value ? ` ${value}` : ''}`;
@@ -83,18 +106,4 @@ function entry(heading: string, text: string): string {
   // A heading that leaves no gap has the line for itself.
   if (!first.endsWith('  ')) return [first.trimEnd(), ...rest].join('\n');
   return [first + lines[0], ...rest.slice(1)].join('\n');
-}
-
-function wrap(text: string, width: number): string[] {
-  const lines: string[] = [];
-  let line = '';
-  for (const word of text.split(' ')) {
-    if (line !== '' && line.length + 1 + word.length > width) {
-      lines.push(line);
-      line = word;
-    } else {
-      line = line === '' ? word : `${line} ${word}`;
-    }
-  }
-  return [...lines, line];
 }

@@ -37,7 +37,11 @@ const MOVING = new Set<string>(['defrag', 'apply', 'consolidate']);
 
 async function execute(line: CommandLine): Promise<number> {
   if (line.kind === 'help') {
-    process.stdout.write((await import('./help.ts')).helpText());
+    process.stdout.write((await import('./help.ts')).helpText(line.command));
+    return EXIT.OK;
+  }
+  if (line.kind === 'completion') {
+    process.stdout.write((await import('./completion/completion.ts')).completionFor(line.shell));
     return EXIT.OK;
   }
   if (line.kind === 'version') {
@@ -47,6 +51,8 @@ async function execute(line: CommandLine): Promise<number> {
   }
   if (MOVING.has(line.command)) noteBeginning();
   const { command } = line;
+  (await import('./terminal.ts')).useColouring(line.color);
+  (await import('../report/format.ts')).useDecimalUnits(line.si);
   if (command !== 'demo') return (await import('./run.ts')).run({ ...line, command });
   const { loadAddon } = await import('./addon.ts');
   if (!loadAddon()) return EXIT.UNSUPPORTED;

@@ -12,13 +12,18 @@ import { parseAlignment, parseCount, parseRate, parseSize, parseSizeAboveZero } 
 import { parseDuration, parseLatency } from './time.ts';
 import { UsageError } from './usageError.ts';
 
-export type Command = 'defrag' | 'check' | 'plan' | 'apply' | 'space' | 'map' | 'demo';
+export type Command =
+  'defrag' | 'check' | 'plan' | 'explain' | 'apply' | 'space' | 'map' | 'demo' | 'help' | 'completion';
 
 export interface CommandSpec {
   readonly help: string;
   /** A plan file stands before them. */
   readonly takesFile?: true;
   readonly takesTargets: boolean;
+  /** It takes one of these words instead. */
+  readonly takesWord?: 'COMMAND' | 'SHELL';
+  /** Nobody types it: help and completion do not name it. */
+  readonly hidden?: true;
 }
 
 /** The commands in the order in which help names them; the first is the default. */
@@ -26,16 +31,30 @@ export const COMMANDS: Readonly<Record<Command, CommandSpec>> = {
   defrag: { help: 'make fragmented files contiguous (the default)', takesTargets: true },
   check: { help: 'show how fragmented files are; write nothing', takesTargets: true },
   plan: { help: 'show what defrag would move; write nothing', takesTargets: true },
+  explain: { help: 'show all that decides about a file; write nothing', takesTargets: true },
   apply: { help: 'carry out the plan in FILE: apply FILE [TARGET]', takesFile: true, takesTargets: true },
   space: { help: 'show what free space there is, and in what pieces, or join these', takesTargets: true },
   map: { help: 'draw where everything lies, here or as a page; write nothing else', takesTargets: true },
   demo: { help: 'defragment made-up files on a loopback image and prove it', takesTargets: false },
+  help: { help: 'print the help of one command: help COMMAND', takesTargets: false, takesWord: 'COMMAND' },
+  completion: {
+    help: 'print what completes command lines in a shell: completion SHELL',
+    takesTargets: false,
+    takesWord: 'SHELL',
+    hidden: true,
+  },
 };
+
+/** The shells for which there is completion. */
+export const SHELLS = ['bash', 'zsh', 'fish'] as const;
+export type Shell = (typeof SHELLS)[number];
 
 export interface OptionSpec {
   readonly short?: string;
   /** What the value is called, for options that take one. */
-  readonly value?: 'SIZE' | 'GLOB' | 'N' | 'PROFILE' | 'LEVEL' | 'MS' | 'PERCENT' | 'TIME' | 'FILE';
+  readonly value?: 'SIZE' | 'GLOB' | 'N' | 'PROFILE' | 'LEVEL' | 'MS' | 'PERCENT' | 'TIME' | 'FILE' | 'WHEN';
+  /** The only values that there are. */
+  readonly choices?: readonly string[];
   readonly repeatable?: true;
   /** The commands that have it; all when absent. */
   readonly commands?: readonly Command[];
@@ -45,11 +64,16 @@ export interface OptionSpec {
 const ENGINE: readonly Command[] = ['defrag', 'check', 'plan'];
 const PLANNING: readonly Command[] = ['defrag', 'plan'];
 const MAPPING: readonly Command[] = ['map'];
+/** What is worth moving is decided by the same options. */
+const DECIDING: readonly Command[] = [...PLANNING, 'explain'];
 const MOVING: readonly Command[] = ['defrag', 'apply'];
 /** `space` moves files as well when it is to consolidate. */
 const MOVING_ANYTHING: readonly Command[] = [...MOVING, 'space'];
 const SPACE: readonly Command[] = ['space'];
 const DEFRAGMENTING: readonly Command[] = ['defrag'];
+
+export type Colouring = 'auto' | 'always' | 'never';
+const COLOURING: readonly Colouring[] = ['auto', 'always', 'never'];
 
 const PRIORITIES: readonly Priority[] = ['normal', 'low', 'idle'];
 
@@ -62,11 +86,11 @@ export const OPTIONS = {
   check: { short: 'c', commands: ['check'], help: 'the same as the command check, as in e4defrag' },
   verbose: {
     short: 'v',
-    commands: [...ENGINE, 'apply', 'space'],
+    commands: [...ENGINE, 'explain', 'apply', 'space'],
     help: 'name every file, also those left alone; of a whole filesystem those in fragments',
   },
   json: {
-    commands: [...ENGINE, 'apply', 'space', 'map'],
+    commands: [...ENGINE, 'explain', 'apply', 'space', 'map'],
     help: 'print events as JSON lines; the last is the summary',
   },
   metrics: {
@@ -79,10 +103,10 @@ export const OPTIONS = {
     commands: ['check', 'map'],
     help: `list the N worst files (${DEFAULT_TOP} by default, on a page ${PAGE_TOP}; 0 for none)`,
   },
-  full: { commands: PLANNING, help: 'one fragment a file, however much has to be moved' },
+  full: { commands: DECIDING, help: 'one fragment a file, however much has to be moved' },
   'fragment-size': {
     value: 'SIZE',
-    commands: PLANNING,
+    commands: DECIDING,
     help: 'leave fragments of at least SIZE where they are (8M, on disks that turn 32M)',
   },
   align: {
@@ -109,7 +133,7 @@ export const OPTIONS = {
   'max-size': { value: 'SIZE', commands: ENGINE, help: 'leave out files larger than SIZE' },
   'device-profile': {
     value: 'PROFILE',
-    commands: ENGINE,
+    commands: [...ENGINE, 'explain'],
     help: 'estimate read times by PROFILE; by default as for a typical disk or SSD',
   },
   output: {
@@ -144,6 +168,7 @@ export const OPTIONS = {
   },
   priority: {
     value: 'LEVEL',
+    choices: PRIORITIES,
     commands: MOVING_ANYTHING,
     help: `how to compete for processor and device: normal, low or idle (${DEFAULT_PRIORITY} by default)`,
   },
@@ -214,6 +239,16 @@ export const OPTIONS = {
     commands: MOVING_ANYTHING,
     help: 'take the risk of no journal: a crash can corrupt files being moved',
   },
+  si: {
+    commands: [...ENGINE, 'explain', 'apply', 'space'],
+    help: 'print sizes in powers of 1000 (kB, MB) and not of 1024 (KiB, MiB)',
+  },
+  color: {
+    value: 'WHEN',
+    choices: COLOURING,
+    commands: [...ENGINE, 'explain', 'apply', 'space', 'demo'],
+    help: 'colour the output: auto (on a terminal, unless NO_COLOR is set), always or never',
+  },
   help: { short: 'h', help: 'print this help' },
   version: { short: 'V', help: 'print the version' },
 } as const satisfies Record<string, OptionSpec>;
@@ -224,17 +259,20 @@ export type OptionName = keyof typeof OPTIONS;
 const ONE_TARGET: readonly OptionName[] = ['html', 'output', 'report'];
 
 /** Those that `space` has when it only looks. */
-const LOOKING: ReadonlySet<OptionName> = new Set(['json', 'metrics', 'help', 'version']);
+const LOOKING: ReadonlySet<OptionName> = new Set(['json', 'metrics', 'si', 'color', 'help', 'version']);
 
 const specOf = (name: OptionName): OptionSpec => OPTIONS[name];
 
 /** A run that the command line asks for. */
 export interface Invocation {
   readonly kind: 'run';
-  readonly command: Command | 'consolidate';
+  readonly command: Exclude<Command, 'help' | 'completion'> | 'consolidate';
   readonly targets: readonly (string | Buffer)[];
   readonly verbose: boolean;
   readonly json: boolean;
+  /** Sizes in powers of 1000. */
+  readonly si: boolean;
+  readonly color: Colouring;
   /** How many of the worst files the report lists. */
   readonly top: number;
   /** Where to write metrics. */
@@ -245,7 +283,11 @@ export interface Invocation {
     Pick<ConsolidateOptions, 'run' | 'bytes'>;
 }
 
-export type CommandLine = Invocation | { readonly kind: 'help' } | { readonly kind: 'version' };
+export type CommandLine =
+  | Invocation
+  | { readonly kind: 'help'; readonly command?: Command | undefined }
+  | { readonly kind: 'version' }
+  | { readonly kind: 'completion'; readonly shell: Shell };
 
 type Values = Map<OptionName, string[]>;
 
@@ -260,12 +302,16 @@ export function parseCommandLine(
   bytesOf: (index: number) => Buffer | undefined = () => undefined,
 ): CommandLine {
   const { values, words } = readTokens(args);
-  if (values.has('help')) return { kind: 'help' };
-  if (values.has('version')) return { kind: 'version' };
   const named = words.length > 0 && !words[0].literal && isCommand(words[0].text) ? words[0].text : undefined;
+  if (values.has('help')) return { kind: 'help', command: named };
+  if (values.has('version')) return { kind: 'version' };
   const command = chooseCommand(named, values);
   checkOptions(command, values);
   const targets = named === undefined ? words : words.slice(1);
+  if (command === 'help') {
+    return { kind: 'help', command: targets.length === 0 ? undefined : wordOf(command, targets, isCommand) };
+  }
+  if (command === 'completion') return { kind: 'completion', shell: wordOf(command, targets, isShell) };
   checkTargets(command, targets);
   for (const name of ONE_TARGET) {
     if (values.has(name) && targets.length > 1 && command !== 'plan') {
@@ -278,6 +324,8 @@ export function parseCommandLine(
     targets: targets.map(({ text, index }) => (text.includes('\ufffd') ? (bytesOf(index) ?? text) : text)),
     verbose: values.has('verbose'),
     json: values.has('json'),
+    si: values.has('si'),
+    color: valueOf(values, 'color', oneOf(COLOURING)) ?? 'auto',
     top: valueOf(values, 'top', parseCount) ?? DEFAULT_TOP,
     metrics: valueOf(values, 'metrics', parsePath),
     engine: {
@@ -300,6 +348,7 @@ export function parseCommandLine(
 }
 
 const isCommand = (word: string): word is Command => Object.hasOwn(COMMANDS, word);
+const isShell = (word: string): word is Shell => SHELLS.some((shell) => shell === word);
 const isOption = (name: string): name is OptionName => Object.hasOwn(OPTIONS, name);
 
 interface Word {
@@ -400,6 +449,22 @@ function checkTargets(command: Command, targets: readonly Word[]): void {
   }
 }
 
+/** The one word that a command takes. */
+function wordOf<T extends string>(
+  command: 'help' | 'completion',
+  words: readonly Word[],
+  isOne: (text: string) => text is T,
+): T {
+  if (words.length === 1 && isOne(words[0].text)) return words[0].text;
+  const known = command === 'completion' ? SHELLS : visibleCommands();
+  const given = words.map(({ text }) => text).join(' ') || 'nothing';
+  throw new UsageError(`the command ${command} cannot do with ${given}: give one of ${known.join(', ')}`);
+}
+
+/** The commands that help names. */
+export const visibleCommands = (): Command[] =>
+  (Object.keys(COMMANDS) as Command[]).filter((command) => COMMANDS[command].hidden !== true);
+
 /** An option's value, the last one when it was given more than once. */
 function valueOf<T>(
   values: Values,
@@ -451,7 +516,7 @@ function defragOptions(values: Values): ReportedRunOptions {
 /** What the commands have that move files. */
 function movingOptions(values: Values): DefragmentOptions {
   return {
-    priority: valueOf(values, 'priority', parsePriority) ?? DEFAULT_PRIORITY,
+    priority: valueOf(values, 'priority', oneOf(PRIORITIES)) ?? DEFAULT_PRIORITY,
     maxRate: valueOf(values, 'max-rate', parseRate),
     maxLatency: valueOf(values, 'max-latency', parseLatency),
     pressure: valueOf(values, 'pressure', parsePercent) ?? DEFAULT_PRESSURE,
@@ -468,13 +533,14 @@ function movingOptions(values: Values): DefragmentOptions {
   };
 }
 
-function parsePriority(text: string, where: string): Priority {
-  const priority = PRIORITIES.find((level) => level === text);
-  if (priority === undefined) {
-    throw new UsageError(`${where} ${text} is not a level: give ${PRIORITIES.join(', ')}`);
-  }
-  return priority;
-}
+/** Reads one of the values that there are. */
+const oneOf =
+  <T extends string>(choices: readonly T[]) =>
+  (text: string, where: string): T => {
+    const choice = choices.find((one) => one === text);
+    if (choice !== undefined) return choice;
+    throw new UsageError(`${where} ${text} is not known: give ${choices.join(', ')}`);
+  };
 
 /** Targets may have names that are not text; this file's name is the user's to choose. */
 function parsePath(text: string, where: string): string {

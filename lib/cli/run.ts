@@ -1,5 +1,6 @@
 import { check } from '../scan/check.ts';
 import { map } from '../scan/map.ts';
+import { explain } from '../explain/explain.ts';
 import { space } from '../scan/space.ts';
 import { apply } from '../move/apply.ts';
 import { consolidate } from '../move/consolidate.ts';
@@ -26,7 +27,16 @@ import { mapStyleFor, styleFor } from './terminal.ts';
 const applyFile = ([file, target]: readonly (string | Buffer)[], options: DefragmentOptions) =>
   apply(file, { ...options, target });
 
-const ENGINE = { defrag: defragmentAndReport, check, plan, apply: applyFile, space, map, consolidate };
+const ENGINE = {
+  defrag: defragmentAndReport,
+  check,
+  plan,
+  explain,
+  apply: applyFile,
+  space,
+  map,
+  consolidate,
+};
 
 /** What finishes something when it is stopped. */
 const MOVING: ReadonlySet<EngineCommand> = new Set(['defrag', 'apply', 'consolidate']);

@@ -62,7 +62,7 @@ export async function* plan(
   let order: OrderList | undefined;
   let recorder: PlanRecorder | undefined;
   const add = async (file: ScannedFile, planned: FilePlan, target: Target) => {
-    const event = describe(file, planned, deviceProfileFor(target, options));
+    const event = describePlan(file, planned, deviceProfileFor(target, options));
     const problem = recorder && (await record(recorder, file, planned, event));
     if (problem !== undefined) {
       count(event.fragmentsBefore);
@@ -276,7 +276,8 @@ async function* planTables(
   }
 }
 
-function describe(file: ScannedFile, planned: FilePlan, device: DeviceProfile): PlanEvent {
+/** What is said of a plan. */
+export function describePlan(file: ScannedFile, planned: FilePlan, device: DeviceProfile): PlanEvent {
   const { blockSize } = file.target.filesystem;
   const { extents, starts } = planned;
   const size = toBytes(extents.blocks, blockSize);

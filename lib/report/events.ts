@@ -189,9 +189,8 @@ export interface SkipEvent extends Named {
   readonly detail?: string;
 }
 
-/** A file's layout was improved; FIEMAP showed it after the commit. */
-export interface DefragmentedEvent extends Named {
-  readonly type: 'defragmented';
+/** What became of a file that was moved. */
+export interface MovedFile extends Named {
   readonly inode: number;
   readonly fragmentsBefore: number;
   readonly fragmentsAfter: number;
@@ -209,6 +208,11 @@ export interface DefragmentedEvent extends Named {
   readonly incomplete?: Reason;
   /** More of that reason, in words; or that it is not aligned as it was to be. */
   readonly detail?: string;
+}
+
+/** A file's layout was improved; FIEMAP showed it after the commit. */
+export interface DefragmentedEvent extends MovedFile {
+  readonly type: 'defragmented';
 }
 
 /** Files were laid one behind the other. The path is their directory's, or that of the list that gives their order. */
@@ -463,7 +467,7 @@ export interface DefragSummary {
 }
 
 /** A file lies again where it did before it was moved: its undo step was carried out. */
-export interface RestoredEvent extends Omit<DefragmentedEvent, 'type'> {
+export interface RestoredEvent extends MovedFile {
   readonly type: 'restored';
 }
 
@@ -529,6 +533,80 @@ export interface ConsolidateSummary {
   readonly seconds: number;
 }
 
+/** Something that stands in the way of moving a file. */
+export interface Obstacle {
+  /** Nothing is moved because of it; else the move is only slower, or less of a gain. */
+  readonly prevents: boolean;
+  /** By which a run would leave the file alone, where that is how it would say it. */
+  readonly reason?: Reason;
+  /** In words, and what can be done about it. */
+  readonly message: string;
+}
+
+/** All that decides whether and how one file would be moved. Lengths, offsets and places are in bytes. */
+export interface ExplainEvent extends Named {
+  readonly type: 'explain';
+  readonly inode: number;
+  readonly size: number;
+  /** Mapped. */
+  readonly bytes: number;
+  /** Merged, in the order of the file. `fragment` counts from 1. */
+  readonly extents: readonly {
+    readonly offset: number;
+    readonly physical: number;
+    readonly length: number;
+    readonly fragment: number;
+    readonly unwritten: boolean;
+  }[];
+  readonly fragments: number;
+  readonly idealFragments: number;
+  /** e4defrag's score. */
+  readonly score: number;
+  /** Estimated seconds of a sequential read as the file lies, and if it were ideal. */
+  readonly readSeconds: number;
+  readonly idealReadSeconds: number;
+  /** Why nothing of it is worth moving; else there is `move`. */
+  readonly notWorth?: Reason;
+  readonly move?: ExplainedMove;
+  readonly inTheWay: readonly Obstacle[];
+}
+
+/** What would be moved in a file, what that costs and what it gains. */
+export interface ExplainedMove {
+  /** As in {@link PlanEvent}. */
+  readonly ranges: PlanEvent['ranges'];
+  readonly bytesToMove: number;
+  readonly fragmentsBefore: number;
+  readonly fragmentsAfter: number;
+  readonly savedSeconds: number;
+  /** Estimated seconds that the device is busy: all of it is read once and written once. */
+  readonly costSeconds: number;
+  /** Reads from start to end after which that is regained; null where there is nothing to regain. */
+  readonly readsToRegain: number | null;
+  /** Free space as it is now: what may be used beside the reserve, and the longest run, in bytes. */
+  readonly spendable: number;
+  readonly largestRun: number;
+  /** The fewest free runs that take all of it; null when there is not so much beside the reserve. */
+  readonly pieces: number | null;
+}
+
+export interface ExplainSummary {
+  readonly type: 'summary';
+  readonly command: 'explain';
+  readonly files: number;
+  /** Of them, those of which something is worth moving; and those of these that nothing prevents. */
+  readonly worthMoving: number;
+  readonly movable: number;
+  readonly skipped: Partial<Record<Reason, number>>;
+  readonly failed: number;
+  readonly unsupported: number;
+  readonly interrupted: boolean;
+  readonly seconds: number;
+}
+
+export type ExplainingEvent =
+  TargetEvent | ExplainEvent | SkipEvent | FailedEvent | UnsupportedEvent | ExplainSummary;
+
 export type CheckEvent =
   | TargetEvent
   | ScanningEvent
@@ -591,4 +669,11 @@ export type ConsolidateEvent = MovingEvent | ConsolidatedEvent | ConsolidateSumm
 
 /** Everything that happens. The last event of a run is always its summary. */
 export type Event =
-  CheckEvent | PlanningEvent | SpaceReportEvent | MappingEvent | DefragEvent | ApplyEvent | ConsolidateEvent;
+  | CheckEvent
+  | PlanningEvent
+  | ExplainingEvent
+  | SpaceReportEvent
+  | MappingEvent
+  | DefragEvent
+  | ApplyEvent
+  | ConsolidateEvent;

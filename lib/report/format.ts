@@ -7,16 +7,30 @@ export function formatCount(value: number): string {
 export const counted = (value: number, one: string, many = `${one}s`): string =>
   `${formatCount(value)} ${value === 1 ? one : many}`;
 
-const SIZE_UNITS = ['KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+interface SizeUnits {
+  readonly step: number;
+  readonly names: readonly string[];
+}
+
+const BINARY: SizeUnits = { step: 1024, names: ['KiB', 'MiB', 'GiB', 'TiB', 'PiB'] };
+const DECIMAL: SizeUnits = { step: 1000, names: ['kB', 'MB', 'GB', 'TB', 'PB'] };
+
+let sizeUnits = BINARY;
+
+/** Makes all sizes appear in powers of 1000 (SI), or of 1024 again. A matter of the whole process, as a locale is. */
+export function useDecimalUnits(decimal: boolean): void {
+  sizeUnits = decimal ? DECIMAL : BINARY;
+}
 
 /** Bytes in the largest unit of which there is at least one. */
 export function formatSize(size: number): string {
-  if (size < 1024) return counted(size, 'byte');
-  let value = size / 1024;
+  const { step, names } = sizeUnits;
+  if (size < step) return counted(size, 'byte');
+  let value = size / step;
   let unit = 0;
-  // Below 1023.95, so that rounding never shows 1024.0.
-  for (; value >= 1023.95 && unit < SIZE_UNITS.length - 1; unit++) value /= 1024;
-  return `${value.toFixed(1)} ${SIZE_UNITS[unit]}`;
+  // A little below, so that rounding never shows 1024.0.
+  for (; value >= step - 0.05 && unit < names.length - 1; unit++) value /= step;
+  return `${value.toFixed(1)} ${names[unit]}`;
 }
 
 /** Bytes as people say a round size: 4 KiB, not 4.0 KiB. */

@@ -5,6 +5,7 @@ import type { TextOptions } from './text/common.ts';
 import { ConsolidateText } from './text/consolidate.ts';
 import { DefragText } from './text/defrag.ts';
 import { MapText } from './text/map.ts';
+import { ExplainText } from './text/explain.ts';
 import { PlanText } from './text/plan.ts';
 import { SpaceText } from './text/space.ts';
 
@@ -13,6 +14,7 @@ export type { TextOptions };
 const REPORTERS = {
   check: CheckText,
   plan: PlanText,
+  explain: ExplainText,
   space: SpaceText,
   map: MapText,
   defrag: DefragText,

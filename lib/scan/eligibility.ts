@@ -32,10 +32,16 @@ const IMMOVABLE: readonly (readonly [flag: number, reason: Reason])[] = [
 ];
 
 /** Why a file that has a layout may not be moved, or undefined when it may (fs/ext4/move_extent.c). */
-export function immovable(inode: InodeFacts): Reason | undefined {
-  if (!(inode.flags & INODE_FLAG.EXTENTS)) return 'no-extents';
-  if (inode.swap) return 'swap-file';
-  return IMMOVABLE.find(([flag]) => inode.flags & flag)?.[1];
+export const immovable = (inode: Pick<InodeFacts, 'flags' | 'swap'>): Reason | undefined =>
+  immovableReasons(inode)[0];
+
+/** All that keeps it from being moved. */
+export function immovableReasons({ flags, swap }: Pick<InodeFacts, 'flags' | 'swap'>): Reason[] {
+  return [
+    ...(flags & INODE_FLAG.EXTENTS ? [] : ['no-extents' as const]),
+    ...(swap ? ['swap-file' as const] : []),
+    ...IMMOVABLE.filter(([flag]) => flags & flag).map(([, reason]) => reason),
+  ];
 }
 
 export interface SizeLimits {

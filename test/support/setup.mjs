@@ -60,9 +60,11 @@ function onPath(command) {
 const BUILD = { 'g++': 'g++', make: 'make', python3: 'python3' };
 const MOUNT = { 'mkfs.ext4': 'e2fsprogs', mount: 'mount' };
 const VM = { 'qemu-system-x86_64': 'qemu-system-x86', 'mkfs.ext4': 'e2fsprogs', 'dpkg-deb': 'dpkg' };
+const MANUAL = { mandoc: 'mandoc', zsh: 'zsh', fish: 'fish', script: 'bsdutils' };
 const TEST = {
   ...MOUNT,
   ...VM,
+  ...MANUAL,
   cc: 'gcc',
   setfattr: 'attr',
   quotaon: 'quota',

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { parseDeviceProfile } from '../../lib/cli/deviceProfile.ts';
 import { exitCodeOf } from '../../lib/cli/exitCode.ts';
 import { helpText } from '../../lib/cli/help.ts';
-import { COMMANDS, OPTIONS, parseCommandLine } from '../../lib/cli/options.ts';
+import { OPTIONS, parseCommandLine, visibleCommands } from '../../lib/cli/options.ts';
 import { parsePercent } from '../../lib/cli/percent.ts';
 import { onStatusSignal } from '../../lib/cli/signals.ts';
 import { parseCount, parseRate, parseSize } from '../../lib/cli/size.ts';
@@ -149,7 +149,7 @@ describe('the command line', () => {
     [['check', '--top'], /--top needs a value: N/],
     [['check', '--device-profile', 'fast', '/srv'], /--device-profile fast/],
     [['demo', '--device-profile', 'seek=1ms'], /--device-profile/],
-    [['--priority', 'high', '/srv'], /--priority high is not a level: give normal, low, idle/],
+    [['--priority', 'high', '/srv'], /--priority high is not known: give normal, low, idle/],
     [['--max-rate', '0', '/srv'], /--max-rate must be more than 0/],
     [['--max-rate', '20MB/s', '/srv'], /--max-rate 20MB is not a size/],
     [['--max-latency', '0', '/srv'], /--max-latency must be more than 0/],
@@ -165,6 +165,8 @@ describe('the command line', () => {
     [['--state', 'a\ufffd', '/srv'], /--state a\ufffd is not UTF-8/],
     [['--no-state', '--state', 'a', '/srv'], /--state and --no-state exclude each other/],
     [['--no-state=yes', '/srv'], /--no-state takes no value/],
+    [['check', '--color', 'yes', '/srv'], /--color yes is not known: give auto, always, never/],
+    [['--color', '--json', '/srv'], /--color needs a value: WHEN/],
     [['--no-wait', '/srv'], /no option --no-wait/],
   ])('%j is wrong usage, in one line', (args, message) => {
     expect(() => parseCommandLine(args)).toThrow(UsageError);
@@ -178,7 +180,7 @@ describe('the command line', () => {
 
   test('help names every command and option, in 80 columns', () => {
     const text = helpText();
-    for (const name of Object.keys(COMMANDS)) expect(text).toMatch(new RegExp(`^ +${name}\\b`, 'm'));
+    for (const name of visibleCommands()) expect(text).toMatch(new RegExp(`^ +${name}\\b`, 'm'));
     for (const name of Object.keys(OPTIONS)) expect(text).toContain(`--${name}`);
     expect(Math.max(...text.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80);
     // Which commands have an option, in the fewer words.
