@@ -18,7 +18,7 @@ export function parseDeviceProfile(text: string, where: string): Partial<DeviceP
         `${where} ${text} is not a profile: give seek and bandwidth, such as seek=12ms,bandwidth=180M`,
       );
     }
-    if (profile[key] !== undefined) throw new UsageError(`${where} ${text} has ${key} twice`);
+    if (profile[key] !== undefined) throw new UsageError(`${where} ${text} has ${key} twice: give it once`);
     profile[key] =
       key === 'seek' ? parseSeconds(value, `${where} seek`) : parseRate(value, `${where} bandwidth`);
   }

@@ -388,9 +388,10 @@ function readOption(
   values: Values,
 ): void {
   const { name, rawName, value, inlineValue } = token;
-  if (!isOption(name)) throw new UsageError(`there is no option ${rawName}`);
+  if (!isOption(name)) throw new UsageError(`there is no option ${rawName}: leave it out`);
   const wanted = specOf(name).value;
-  if (wanted === undefined && value !== undefined) throw new UsageError(`option ${rawName} takes no value`);
+  if (wanted === undefined && value !== undefined)
+    throw new UsageError(`option ${rawName} takes no value: leave it out`);
   const missing = value === undefined || value === '' || (!inlineValue && /^-./.test(value));
   if (wanted !== undefined && missing) throw new UsageError(`option ${rawName} needs a value: ${wanted}`);
   values.set(name, [...(values.get(name) ?? []), value ?? '']);
@@ -399,7 +400,9 @@ function readOption(
 function chooseCommand(named: Command | undefined, values: Values): Command {
   if (!values.has('check')) return named ?? 'defrag';
   if (named !== undefined && named !== 'check') {
-    throw new UsageError(`option -c means the command check, but the command is ${named}`);
+    throw new UsageError(
+      `option -c means the command check, but the command is ${named}: leave one of them out`,
+    );
   }
   return 'check';
 }
@@ -409,41 +412,45 @@ function checkOptions(command: Command, values: Values): void {
     const { commands } = specOf(name);
     if (commands?.includes(command) === false) {
       throw new UsageError(
-        `the command ${command} has no option --${name} (it belongs to ${commands.join(', ')})`,
+        `the command ${command} has no option --${name}: leave it out (it belongs to ${commands.join(', ')})`,
       );
     }
   }
   if (values.has('full') && values.has('fragment-size')) {
-    throw new UsageError('--full and --fragment-size exclude each other');
+    throw new UsageError('--full and --fragment-size exclude each other: give one of them');
   }
   if (command === 'space' && !values.has('consolidate')) {
     const name = [...values.keys()].find((one) => !LOOKING.has(one));
     if (name !== undefined) {
-      throw new UsageError(`the command space has no option --${name} without --consolidate`);
+      throw new UsageError(`the command space has no option --${name} without --consolidate: give that too`);
     }
   }
   if (values.has('compare') && !values.has('html')) {
     throw new UsageError('--compare is for the page of --html');
   }
   if (values.has('run') && values.has('bytes')) {
-    throw new UsageError('--run and --bytes exclude each other');
+    throw new UsageError('--run and --bytes exclude each other: give one of them');
   }
   if (values.has('output') && (values.has('cluster') || values.has('order-file'))) {
-    throw new UsageError('a plan file is about files one by one: -o has neither --cluster nor --order-file');
+    throw new UsageError('a plan file is about files one by one: leave --cluster and --order-file out');
   }
   if (values.has('state') && values.has('no-state')) {
-    throw new UsageError('--state and --no-state exclude each other');
+    throw new UsageError('--state and --no-state exclude each other: give one of them');
   }
 }
 
 function checkTargets(command: Command, targets: readonly Word[]): void {
   if (COMMANDS[command].takesFile) {
-    if (targets.length === 0) throw new UsageError(`the command ${command} needs a plan file`);
-    if (targets.length > 2) throw new UsageError(`the command ${command} takes a plan file and one target`);
+    if (targets.length === 0)
+      throw new UsageError(
+        `the command ${command} needs a plan file: give one that plan -o or --keep-undo has written`,
+      );
+    if (targets.length > 2)
+      throw new UsageError(`the command ${command} takes a plan file and one target: leave the others out`);
     return;
   }
   if (!COMMANDS[command].takesTargets) {
-    if (targets.length > 0) throw new UsageError(`the command ${command} takes no target`);
+    if (targets.length > 0) throw new UsageError(`the command ${command} takes no target: leave it out`);
   } else if (targets.length === 0) {
     throw new UsageError('no target: name a file, a directory, a mount point or a mounted block device');
   }
@@ -478,12 +485,13 @@ function valueOf<T>(
 function engineOptions(values: Values): DefragmentOptions {
   const exclude = values.get('exclude') ?? [];
   for (const pattern of exclude) {
-    if (/^\/*$/.test(pattern)) throw new UsageError(`--exclude ${pattern} matches nothing: it names no file`);
+    if (/^\/*$/.test(pattern))
+      throw new UsageError(`--exclude ${pattern} matches nothing: give a pattern such as *.log`);
   }
   const minSize = valueOf(values, 'min-size', parseSize);
   const maxSize = valueOf(values, 'max-size', parseSize);
   if (minSize !== undefined && maxSize !== undefined && minSize > maxSize) {
-    throw new UsageError('--min-size is more than --max-size: no file can match');
+    throw new UsageError('--min-size is more than --max-size, so that no file can match: give a smaller one');
   }
   return {
     full: values.has('full'),

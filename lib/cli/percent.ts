@@ -25,7 +25,7 @@ export function parsePercent(text: string, where: string): number {
 export function parseReserve(text: string, where: string): number {
   const percent = numberIn(text);
   if (!(percent >= 0 && percent <= 99)) {
-    throw new UsageError(`${where} ${text} is not a percentage from 0 to 99, such as 2.5`);
+    throw new UsageError(`${where} ${text} is not a percentage: give one from 0 to 99, such as 2.5`);
   }
   return percent;
 }

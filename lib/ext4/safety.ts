@@ -46,7 +46,7 @@ export function refusal(facts: SafetyFacts, overrides: SafetyOverrides): string 
     return 'it is mounted with data=journal, where the kernel cannot exchange blocks; mount it with data=ordered';
   }
   if (options?.has('dax') || options?.has('dax=always')) {
-    return 'it is mounted with dax, where the kernel cannot exchange blocks';
+    return 'it is mounted with dax, where the kernel cannot exchange blocks; mount it with dax=never';
   }
   const journal = hasJournal(facts);
   if (journal === undefined) {

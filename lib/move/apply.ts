@@ -105,7 +105,7 @@ function oneFilesystem(
     if (section === undefined) {
       const uuids = filesystems.map((one) => one.uuid).join(', ');
       throw new UnsupportedTarget(
-        `the plan is not for this filesystem (its UUID is ${uuid ?? 'not to be had'}; the plan has ${uuids || 'none'})`,
+        `the plan is not for this filesystem (its UUID is ${uuid ?? 'not to be had'}; the plan has ${uuids || 'none'}): name the one that it was made for`,
       );
     }
     yield* onFilesystem(run, target, section, kind);
@@ -130,7 +130,7 @@ async function* onFilesystem(
   try {
     if (blockSize !== whole.filesystem.blockSize) {
       throw new UnsupportedTarget(
-        `its blocks have ${whole.filesystem.blockSize} bytes, those of the plan ${blockSize}`,
+        `its blocks have ${whole.filesystem.blockSize} bytes, those of the plan ${blockSize}: make the plan anew`,
       );
     }
     run.account.bytesPlanned += totalsOf(steps).bytesToMove;

@@ -41,7 +41,7 @@ export async function probe(filesystem: Filesystem, dirFd: number, page: Bytes):
     if (error !== undefined) throw new UnsupportedTarget(explain(error));
     if (moved !== count || !(await readFd(orig, size, 0)).equals(content)) {
       throw new UnsupportedTarget(
-        `exchanging ${count} blocks of a scratch file did ${moved}, or changed its content; nothing else is touched`,
+        `exchanging ${count} blocks of a scratch file did ${moved}, or changed its content; nothing else is touched; give this kernel's version in a report`,
       );
     }
     return { fastCommit: commitsBefore === undefined ? undefined : commitsBefore !== commitsAfter };
@@ -56,7 +56,7 @@ function explain(error: SystemError): string {
   switch (error.code) {
     case 'EOPNOTSUPP':
     case 'ENOTTY':
-      return `the kernel does not exchange blocks on this filesystem (EXT4_IOC_MOVE_EXT: ${error.code})`;
+      return `the kernel does not exchange blocks on this filesystem (EXT4_IOC_MOVE_EXT: ${error.code}); use Linux 6.1 or later`;
     default:
       return `a trial exchange with two scratch files failed: ${error.message}`;
   }
@@ -71,7 +71,7 @@ function explainScratch(error: unknown): string {
       return 'it is mounted read-only; remount it read-write first';
     case 'ENOSPC':
     case 'EDQUOT':
-      return 'there is no space for two scratch files of a few blocks';
+      return 'there is no space for two scratch files of a few blocks; make some space';
     default:
       return `no scratch file could be made: ${error instanceof Error ? error.message : String(error)}`;
   }

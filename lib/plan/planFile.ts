@@ -193,7 +193,9 @@ export const planFoundation = (kind: PlanKind, options: PlanOptionsNoted): Omit<
 export async function readPlanFile(path: string | Buffer): Promise<Plan> {
   const content = await readRegularFile(path, MOST_PLAN_BYTES);
   if (content === undefined) {
-    throw new PlanFileError(`it has more than ${MOST_PLAN_BYTES} bytes, and no plan file has: is it one?`);
+    throw new PlanFileError(
+      `it has more than ${MOST_PLAN_BYTES} bytes, and no plan file has: give one that plan -o has written`,
+    );
   }
   return decodePlan(content);
 }
@@ -237,7 +239,9 @@ function parse(content: Buffer): unknown {
   let brackets = 0;
   for (let at = 0; at < content.length; at++) if (content[at] === 0x5b || content[at] === 0x7b) brackets++;
   if (brackets > 64 + content.length / BYTES_A_BRACKET) {
-    throw new PlanFileError('it is not a plan file: it has more brackets than one can have');
+    throw new PlanFileError(
+      'it is not a plan file: it has more brackets than one can have: give one that plan -o has written',
+    );
   }
   try {
     return JSON.parse(content.toString());

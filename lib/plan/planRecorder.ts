@@ -100,8 +100,8 @@ export class PlanRecorder {
     if (uuid === undefined || folder === undefined) {
       throw new UnsupportedTarget(
         uuid === undefined
-          ? 'the kernel does not tell its UUID (that takes Linux 6.0), which a plan file needs'
-          : 'no mount that it is on is visible here, so that a plan file cannot name its files',
+          ? 'the kernel does not tell its UUID (that takes Linux 6.0), which a plan file needs: leave -o out'
+          : 'no mount that it is on is visible here, so that a plan file cannot name its files: leave -o out',
       );
     }
     this.#folder = folder;

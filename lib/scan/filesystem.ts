@@ -59,9 +59,14 @@ export async function inspectFilesystem(fd: number): Promise<Filesystem> {
   const id = deviceName(stat.dev);
   const mount = mountOf(mounts, id);
   if (space.magic !== EXT4_SUPER_MAGIC || (mount !== undefined && mount.type !== 'ext4')) {
-    throw new UnsupportedTarget(`not an ext4 filesystem${mount ? ` (it is ${mount.type})` : ''}`);
+    throw new UnsupportedTarget(
+      `not an ext4 filesystem${mount ? ` (it is ${mount.type})` : ''}: name something on an ext4`,
+    );
   }
-  if (mount === undefined) throw new UnsupportedTarget(`no mount of device ${id} is visible here`);
+  if (mount === undefined)
+    throw new UnsupportedTarget(
+      `no mount of device ${id} is visible here: run it where the filesystem is mounted`,
+    );
   const [options, rotational, superblock] = await Promise.all([
     readOptions(id),
     readRotational(id),

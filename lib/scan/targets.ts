@@ -40,11 +40,15 @@ export async function openTarget(argument: Buffer): Promise<Target> {
     const target = await open(argument, 'device', mount.mountPoint, Buffer.alloc(0));
     if (target.filesystem.id === mount.device) return target;
     await closeFd(target.dirFd);
-    throw new UnsupportedTarget(`another filesystem is mounted over it at ${mount.mountPoint.toString()}`);
+    throw new UnsupportedTarget(
+      `another filesystem is mounted over it at ${mount.mountPoint.toString()}: unmount that first`,
+    );
   }
   if (info.isDirectory()) return open(argument, 'directory', argument, Buffer.alloc(0));
   if (!info.isFile()) {
-    throw new UnsupportedTarget('neither a file, a directory nor the block device of a mounted ext4');
+    throw new UnsupportedTarget(
+      'neither a file, a directory nor the block device of a mounted ext4: name one of these',
+    );
   }
   const real = await realpath(argument, 'buffer');
   const cut = real.lastIndexOf(0x2f);

@@ -165,7 +165,7 @@ describe('explain', () => {
     const text = async (verbose: boolean) => {
       const reporter = textReporter('explain', { verbose, style: NO_COLOURS, errorStyle: NO_COLOURS });
       const lines = [];
-      for (const event of await explained(path)) lines.push(...(await reporter.lines(event)));
+      for (const event of await explained(path)) lines.push(...reporter.lines(event));
       return lines.map(({ text }) => text);
     };
     const short = await text(false);

@@ -35,7 +35,11 @@ test('space: as the others, and counts filesystems', async () => {
   const events = await all(space(['/does/not/exist', '/proc']));
   expect(events).toMatchObject([
     { type: 'failed', path: '/does/not/exist', code: 'ENOENT' },
-    { type: 'unsupported', path: '/proc', message: 'not an ext4 filesystem (it is proc)' },
+    {
+      type: 'unsupported',
+      path: '/proc',
+      message: 'not an ext4 filesystem (it is proc): name something on an ext4',
+    },
     { type: 'summary', command: 'space', filesystems: 0, failed: 1, unsupported: 1, interrupted: false },
   ]);
   expect(await all(space(['/does/not/exist'], { signal: AbortSignal.abort() }))).toMatchObject([

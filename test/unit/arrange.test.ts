@@ -315,8 +315,8 @@ describe('the command line', () => {
     [['check', '--cluster', '/srv'], /check has no option --cluster/],
     [['apply', '--align', '1M', 'plan.json'], /apply has no option --align/],
     [['--order-file', 'a\ufffd', '/srv'], /--order-file a\ufffd is not UTF-8/],
-    [['plan', '-o', 'p', '--cluster', '/srv'], /-o has neither --cluster nor --order-file/],
-    [['plan', '-o', 'p', '--order-file=l', '/srv'], /-o has neither --cluster nor --order-file/],
+    [['plan', '-o', 'p', '--cluster', '/srv'], /leave --cluster and --order-file out/],
+    [['plan', '-o', 'p', '--order-file=l', '/srv'], /leave --cluster and --order-file out/],
   ])('%j is wrong usage', (args, message) => {
     expect(() => parseCommandLine(args)).toThrow(UsageError);
     expect(() => parseCommandLine(args)).toThrow(message);

@@ -143,7 +143,7 @@ describe('the command line', () => {
     [['--json=yes', '/srv'], /--json/],
     [['plan', '-c', '/srv'], /plan/],
     [['demo', '/srv'], /demo/],
-    [['plan', '--top', '3', '/srv'], /--top .*check/],
+    [['plan', '--top', '3', '/srv'], /--top.*check/],
     [['check', '--top', 'many', '/srv'], /--top many/],
     [['check', '--top=-1', '/srv'], /--top -1/],
     [['check', '--top'], /--top needs a value: N/],
@@ -186,7 +186,7 @@ describe('the command line', () => {
     // Which commands have an option, in the fewer words.
     const running = text.replace(/\s+/g, ' ');
     expect(running).toMatch(/--min-size SIZE leave out files smaller than SIZE \(defrag, check, plan only\)/);
-    expect(running).toMatch(/--full one fragment a file[^()]*\(defrag, plan only\)/);
+    expect(running).toMatch(/--full one fragment a file[^()]*\(defrag, plan, explain only\)/);
   });
 });
 

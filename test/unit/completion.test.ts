@@ -125,7 +125,7 @@ describe('the manual page', () => {
     // Overstruck letters are bold.
     const text = stdout.split('\b').reduce((joined, part) => joined.slice(0, -1) + part);
     expect(text).toContain('February 3, 2026');
-    for (const command of visibleCommands()) expect(text).toMatch(new RegExp(`^ +${command}  `, 'm'));
+    for (const command of visibleCommands()) expect(text).toMatch(new RegExp(`^ +${command}( |$)`, 'm'));
     for (const [name, { short, value }] of Object.entries<OptionSpec>(OPTIONS)) {
       const argument = value ? ` ${value}` : '';
       const heading = short ? `-${short}${argument}, --${name}${argument}` : `--${name}${argument}`;

@@ -40,9 +40,10 @@ export async function tryTool(program: keyof typeof PACKAGES, args: readonly str
     stdin: 'ignore',
   });
   if (code === 'ENOENT') {
-    throw new ToolError(`${program} is missing; it is in the package ${PACKAGES[program]}`, true);
+    throw new ToolError(`${program} is missing: install the package ${PACKAGES[program]}`, true);
   }
-  if (exitCode === undefined) throw new ToolError(`${program} could not be run (${signal ?? code})`, false);
+  if (exitCode === undefined)
+    throw new ToolError(`${program} could not be run (${signal ?? code}): try it by hand`, false);
   return { exitCode, stdout: exitCode === 0 ? stdout : stderr || stdout };
 }
 
@@ -53,6 +54,7 @@ export async function tryTool(program: keyof typeof PACKAGES, args: readonly str
  */
 export async function tool(program: keyof typeof PACKAGES, args: readonly string[]): Promise<string> {
   const { exitCode, stdout } = await tryTool(program, args);
-  if (exitCode !== 0) throw new ToolError(`${program} failed (exit ${exitCode}): ${stdout.trim()}`, false);
+  if (exitCode !== 0)
+    throw new ToolError(`${program} failed (exit ${exitCode}); see what it says: ${stdout.trim()}`, false);
   return stdout;
 }
