@@ -1,6 +1,6 @@
 // All tests, each stage said before it runs: `npm test`. Options:
 //
-//   --only STAGE[,STAGE]   static, unit, browser, system, vm, package
+//   --only STAGE[,STAGE]   static, unit, browser, system, sanitized, vm, package
 //
 // Ends with one line that counts every test of every stage.
 import { spawn } from 'node:child_process';
@@ -76,6 +76,8 @@ const stages = {
     else await suite(name, bin('vitest'), ['run', '--project', 'system']);
   },
   browser: () => suite('the page in a browser', bin('vitest'), ['run', '--project', 'browser']),
+  sanitized: () =>
+    suite('native code with AddressSanitizer and UBSan', process.execPath, ['test/support/sanitized.mjs']),
   async vm() {
     for (const { kernel, files } of KERNELS) {
       const vitest = ['node_modules/.bin/vitest', 'run', '--project', 'system', ...files];
@@ -99,7 +101,7 @@ if (unknown.length > 0) {
   console.error(`test/run.mjs: no stage ${unknown.join(', ')}; there are ${Object.keys(stages).join(', ')}`);
   process.exit(2);
 }
-if (only.some((name) => name === 'system' || name === 'vm')) {
+if (only.some((name) => ['system', 'sanitized', 'vm'].includes(name))) {
   await check('test programs', process.execPath, ['test/support/build.mjs']);
 }
 for (const name of only) await stages[name]();

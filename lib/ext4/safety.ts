@@ -1,4 +1,4 @@
-import { COMPAT, RO_COMPAT, type Features } from './superblock.ts';
+import { COMPAT, INCOMPAT, RO_COMPAT, type Features } from './superblock.ts';
 
 export interface KernelVersion {
   readonly major: number;
@@ -41,6 +41,9 @@ export function refusal(facts: SafetyFacts, overrides: SafetyOverrides): string 
   if (facts.readOnly) return 'it is mounted read-only; remount it read-write first';
   if (features !== undefined && features.roCompat & RO_COMPAT.BIGALLOC) {
     return 'it has the bigalloc feature, whose clusters the kernel cannot exchange';
+  }
+  if (features !== undefined && !(features.incompat & INCOMPAT.EXTENT)) {
+    return 'it has no extents, as an ext2 or ext3, and the kernel exchanges nothing else ("tune2fs -O extents" on the unmounted filesystem gives them to files made from then on)';
   }
   if (options?.has('data=journal')) {
     return 'it is mounted with data=journal, where the kernel cannot exchange blocks; mount it with data=ordered';

@@ -72,6 +72,8 @@ function explainScratch(error: unknown): string {
     case 'ENOSPC':
     case 'EDQUOT':
       return 'there is no space for two scratch files of a few blocks; make some space';
+    case 'EOPNOTSUPP':
+      return 'the kernel preallocates no blocks here, as on a filesystem without extents (ext3): convert it first';
     default:
       return `no scratch file could be made: ${error instanceof Error ? error.message : String(error)}`;
   }

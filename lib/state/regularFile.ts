@@ -1,28 +1,28 @@
 import { randomBytes } from 'node:crypto';
-import { constants, open, rename, rm } from 'node:fs/promises';
+import { open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { SystemError } from '../kernel/errors.ts';
+import { O } from '../kernel/handle.ts';
 
-/** Nothing waits for a pipe's other end or takes a terminal. */
-const FLAGS = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
 const EINVAL = 22;
+const ELOOP = 40;
 
 /**
- * The content of a regular file.
+ * The content of a regular file. Nothing else is opened, wherever a link leads to: opening a pipe lets its writer go on,
+ * and opening a device may do anything, as with a watchdog's.
  *
  * @param flags more of O_*
  * @returns undefined when it has more than `most` bytes
- * @throws a system error; EINVAL for what is no regular file
+ * @throws a system error; EINVAL for what is no regular file, ELOOP for a link where O_NOFOLLOW is among the flags
  */
 export async function readRegularFile(
   path: string | Buffer,
   most: number,
   flags = 0,
 ): Promise<Buffer | undefined> {
-  const file = await open(path, FLAGS | flags);
+  const file = await openRegularFile(path, flags);
   try {
     const info = await file.stat();
-    if (!info.isFile()) throw new SystemError(EINVAL, 'open', path.toString());
     if (info.size > most) return undefined;
     // No more than that, should it be growing.
     const buffer = Buffer.allocUnsafe(info.size);
@@ -33,6 +33,19 @@ export async function readRegularFile(
     return buffer.subarray(0, length);
   } finally {
     await file.close();
+  }
+}
+
+async function openRegularFile(path: string | Buffer, flags: number): Promise<FileHandle> {
+  const named = await open(path, O.PATH | flags);
+  try {
+    const info = await named.stat();
+    if (info.isSymbolicLink()) throw new SystemError(ELOOP, 'open', path.toString());
+    if (!info.isFile()) throw new SystemError(EINVAL, 'open', path.toString());
+    // Who has a lease on it is not waited for.
+    return await open(`/proc/self/fd/${named.fd}`, O.RDONLY | O.NONBLOCK);
+  } finally {
+    await named.close();
   }
 }
 

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { SparseInodeSet } from '../../lib/scan/inodeSet.ts';
 import { parseKernelVersion, refusal, type SafetyFacts } from '../../lib/ext4/safety.ts';
-import { COMPAT, RO_COMPAT } from '../../lib/ext4/superblock.ts';
+import { COMPAT, INCOMPAT, RO_COMPAT } from '../../lib/ext4/superblock.ts';
 import { INODE_FLAG } from '../../lib/kernel/handle.ts';
 import { bytes } from '../../lib/layout/units.ts';
 import { named } from '../../lib/report/events.ts';
@@ -48,19 +48,20 @@ describe('safety', () => {
   const facts = (changes: Partial<SafetyFacts> = {}): SafetyFacts => ({
     readOnly: false,
     options: new Set(['rw', 'data=ordered']),
-    features: { compat: COMPAT.HAS_JOURNAL, incompat: 0, roCompat: 0 },
+    features: { compat: COMPAT.HAS_JOURNAL, incompat: INCOMPAT.EXTENT, roCompat: 0 },
     fastCommit: undefined,
     kernel: parseKernelVersion('6.12.117+deb13-cloud-amd64'),
     ...changes,
   });
   const none = { allowFastCommit: false, allowNoJournal: false };
-  const features = (compat: number, roCompat = 0) => ({ compat, incompat: 0, roCompat });
+  const features = (compat: number, roCompat = 0) => ({ compat, incompat: INCOMPAT.EXTENT, roCompat });
 
   test('an ordinary ext4 is not refused', () => expect(refusal(facts(), none)).toBeUndefined());
 
   test.each([
     ['read-only', { readOnly: true }],
     ['bigalloc', { features: features(COMPAT.HAS_JOURNAL, RO_COMPAT.BIGALLOC) }],
+    ['no extents', { features: { ...features(COMPAT.HAS_JOURNAL), incompat: 0 } }],
     ['data=journal', { options: new Set(['data=journal']) }],
     ['dax', { options: new Set(['data=ordered', 'dax=always']) }],
     ['no journal', { features: features(0) }],
