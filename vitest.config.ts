@@ -17,6 +17,8 @@ export default defineConfig({
           hookTimeout: 60_000,
         },
       },
+      // For minutes, side by side: `npm run torture`.
+      { test: { name: 'torture', include: ['test/torture/**/*.test.ts'], pool: 'forks', maxWorkers: 4 } },
     ],
   },
 });
