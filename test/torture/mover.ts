@@ -1,5 +1,6 @@
-// A process that defragments a filesystem again and again, each time in another way, until it is told to stop:
-// mover.ts MOUNTPOINT SEED [FOLDER]. Before each time it fragments the files below FOLDER. At the end it says what it did.
+// A process that defragments a filesystem again and again, each time in another way:
+// mover.ts MOUNTPOINT SEED [FOLDER]. Before each time it fragments some files below FOLDER. It says when it begins, and
+// what it did when it is told to stop.
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { consolidate, defragment, type Event } from '../../lib/index.ts';
@@ -50,11 +51,16 @@ function filesIn(directory: string): string[] {
 /** What others do to a file meanwhile: it may be shorter, protected, or gone. */
 const HARMLESS = new Set(['EINVAL', 'EBUSY', 'ENOENT', 'ETXTBSY', 'EPERM', 'ENOSPC']);
 
-async function fragmentAll(directory: string): Promise<void> {
+/** At once. */
+const FRAGMENTED = 6;
+
+async function fragmentSome(directory: string): Promise<void> {
   const dirFd = await openAt(AT_FDCWD, Buffer.from(directory), O.RDONLY | O.DIRECTORY);
   try {
     const blockSize = bytes(Number((await statFd(dirFd)).blksize));
-    for (const path of filesIn(directory)) {
+    const files = filesIn(directory);
+    for (let i = 0; i < Math.min(FRAGMENTED, files.length); i++) {
+      const path = oneOf(below, files);
       if (controller.signal.aborted) return;
       try {
         const fd = await openAt(AT_FDCWD, Buffer.from(path), O.RDWR);
@@ -115,8 +121,9 @@ async function run(): Promise<void> {
 
 process.on('SIGTERM', () => controller.abort());
 process.on('disconnect', () => controller.abort());
+process.send?.('at work');
 while (!controller.signal.aborted) {
-  if (folder !== undefined) await fragmentAll(folder);
+  if (folder !== undefined) await fragmentSome(folder);
   await run();
 }
 process.send?.(sum satisfies Moved, () => process.disconnect());

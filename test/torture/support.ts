@@ -39,18 +39,17 @@ export async function whileMoving<T>(
   const mover = fork(MOVER, [mountPoint, String(SEED), ...(folder === undefined ? [] : [folder])], {
     execArgv: ['--import', 'tsx'],
   });
-  const answer = once(mover, 'message') as Promise<[Moved]>;
+  const answer = async <A>() => ((await Promise.race([once(mover, 'message'), ended])) as [A])[0];
   const ended = once(mover, 'exit').then(([code, signal]) => {
     throw new Error(`the mover ended with ${code ?? signal}`);
   });
-  // Each is awaited below, unless something else goes wrong before.
-  answer.catch(() => undefined);
+  // It is awaited below, unless something else goes wrong before.
   ended.catch(() => undefined);
   try {
+    await answer<'at work'>();
     const result = await Promise.race([work(), ended]);
     mover.kill('SIGTERM');
-    const [moved] = await Promise.race([answer, ended]);
-    return { result, moved };
+    return { result, moved: await answer<Moved>() };
   } finally {
     if (mover.exitCode === null && mover.signalCode === null) {
       mover.kill('SIGTERM');
