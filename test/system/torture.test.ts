@@ -6,23 +6,23 @@ import { generate } from '../torture/model/generate.ts';
 import { carryOut, shortest } from '../torture/model/operate.ts';
 
 const GEOMETRY = { blockSize: 4096, most: 512 * 1024 };
-const log = generate(randomFrom(1), 200, GEOMETRY);
+const log = generate(randomFrom(1), 120, GEOMETRY);
 
 test('a file does what the model says', async () => {
   const lab = await useLab({ size: 64 * MiB });
   expect(await carryOut(lab.path('file'), log, GEOMETRY)).toBeUndefined();
 });
 
-// The faults of test/support/operate.c, and what a log must have to show them.
+// The faults of test/support/operate.c, and an operation without which nobody sees them.
 test.each([
-  { fault: 'write', needed: [/write/, /read/] },
-  { fault: 'after-collapse', needed: [/write|truncate|allocate|zero/, /collapse/, /write/, /read/] },
-])('the fault "$fault" is found, and what shows it made short', async ({ fault, needed }) => {
+  { fault: 'write', kind: /write/ },
+  { fault: 'after-collapse', kind: /collapse/ },
+])('the fault "$fault" is found, and the log that shows it made short', async ({ fault, kind }) => {
   const lab = await useLab({ size: 64 * MiB });
   const path = lab.path('file');
   const failure = await carryOut(path, log, GEOMETRY, fault);
-  const { log: short, what } = await shortest(failure!, path, GEOMETRY, fault);
-  expect(what).toMatch(/^(direct-|mapped-)?read .* differ/);
-  const kinds = short.map(({ kind }) => kind);
-  expect(kinds).toEqual(needed.map((pattern) => expect.stringMatching(pattern) as string));
+  const short = await shortest(failure!, path, GEOMETRY, fault);
+  expect(short.what).toMatch(/^(direct-|mapped-)?read .* differ/);
+  expect(short.log.length).toBeLessThanOrEqual(6);
+  expect(short.log.some((operation) => kind.test(operation.kind))).toBe(true);
 });
