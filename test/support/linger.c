@@ -3,6 +3,7 @@
 // directory is removed what is kept in it goes first.
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -26,7 +27,7 @@ int unlink(const char *path) {
   return rename(path, kept);
 }
 
-int rmdir(const char *path) {
+static void remove_kept(const char *path) {
   DIR *directory = opendir(path);
   for (struct dirent *entry; directory && (entry = readdir(directory));) {
     char kept[4096];
@@ -35,5 +36,16 @@ int rmdir(const char *path) {
     syscall(SYS_unlink, kept);
   }
   if (directory) closedir(directory);
-  return (int)syscall(SYS_rmdir, path);
+}
+
+int rmdir(const char *path) {
+  int result = -1;
+  // Other processes of the program may unlink something just now.
+  for (int attempt = 0; attempt < 20 && result; attempt++) {
+    if (attempt > 0) usleep(20000);
+    remove_kept(path);
+    result = (int)syscall(SYS_rmdir, path);
+    if (result && errno != ENOTEMPTY) break;
+  }
+  return result;
 }

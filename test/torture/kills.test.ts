@@ -170,7 +170,7 @@ class Killer {
 
 test(
   `${KILLS} kills leave no name, no block and no tunable behind`,
-  { timeout: timeout(KILLS) },
+  { timeout: timeout(KILLS * 5) },
   async () => {
     imagesInMemory();
     onTestFailed(() => console.log(`EXT4_DEFRAG_TORTURE_SEED=${SEED}`));
