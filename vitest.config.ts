@@ -26,6 +26,8 @@ export default defineConfig({
         },
       },
       { test: { name: 'packages', include: ['test/packages/**/*.test.ts'], fileParallelism: false } },
+      // For minutes, two at a time: `npm run torture`.
+      { test: { name: 'torture', include: ['test/torture/**/*.test.ts'], pool: 'forks', maxWorkers: 2 } },
     ],
   },
 });

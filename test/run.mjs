@@ -1,6 +1,6 @@
 // All tests, each stage said before it runs: `npm test`. Options:
 //
-//   --only STAGE[,STAGE]   static, unit, browser, system, sanitized, vm, package
+//   --only STAGE[,STAGE]   static, unit, browser, system, sanitized, torture, vm, package
 //
 // Ends with one line that counts every test of every stage.
 import { spawn } from 'node:child_process';
@@ -78,6 +78,11 @@ const stages = {
   browser: () => suite('the page in a browser', bin('vitest'), ['run', '--project', 'browser']),
   sanitized: () =>
     suite('native code with AddressSanitizer and UBSan', process.execPath, ['test/support/sanitized.mjs']),
+  async torture() {
+    const name = 'a share of the torture';
+    if (process.getuid() !== 0) skip(name, 'it needs root for loop devices');
+    else await suite(name, bin('vitest'), ['run', '--project', 'torture']);
+  },
   async vm() {
     for (const { kernel, files } of KERNELS) {
       const vitest = ['node_modules/.bin/vitest', 'run', '--project', 'system', ...files];
@@ -101,7 +106,7 @@ if (unknown.length > 0) {
   console.error(`test/run.mjs: no stage ${unknown.join(', ')}; there are ${Object.keys(stages).join(', ')}`);
   process.exit(2);
 }
-if (only.some((name) => ['system', 'sanitized', 'vm'].includes(name))) {
+if (only.some((name) => ['system', 'sanitized', 'torture', 'vm'].includes(name))) {
   await check('test programs', process.execPath, ['test/support/build.mjs']);
 }
 for (const name of only) await stages[name]();

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import {
   closeSync,
   constants,
@@ -109,6 +108,7 @@ export class SearchDepth {
 
   /** As {@link restoreLeftOver}. */
   restore(): boolean {
+    if (folderIsOurs()) rmSync(unfinished(this.#record), { force: true });
     const before = readRecord(this.#record);
     if (before === undefined) return false;
     const done = putBack(this.#tunable, before);
@@ -163,6 +163,9 @@ function readNumber(path: string): number | undefined {
 
 const readRecord = (path: string): number | undefined => (folderIsOurs() ? readNumber(path) : undefined);
 
+/** What a record is called before it says all it is to say. One name, so that what a killed run left is found. */
+const unfinished = (path: string): string => `${path}.new`;
+
 /**
  * In one step, so that a record says what was or is not there.
  *
@@ -175,7 +178,7 @@ function writeRecord(path: string, before: number): void {
     if (errorCode(error) !== 'EEXIST') throw error;
   }
   if (!folderIsOurs()) throw new ForeignFolder(`${FOLDER} is not a folder that only root can write to`);
-  const temporary = `${path}.${randomBytes(6).toString('hex')}`;
+  const temporary = unfinished(path);
   try {
     writeFileSync(temporary, `${before}\n`, { flag: 'wx', mode: 0o600 });
     renameSync(temporary, path);

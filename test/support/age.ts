@@ -6,6 +6,7 @@ import type { ExtentTable } from '../../lib/layout/extents.ts';
 import { bytes, type Bytes } from '../../lib/layout/units.ts';
 import { MiB, type Lab } from './lab.ts';
 import { commit, extentsOf, freeMap } from './layout.ts';
+import { randomFrom } from './random.ts';
 
 export interface AgeOptions {
   /** How much of the blocks is used at the end, from 0 to 1; what is missed is less than a hundredth. */
@@ -245,17 +246,6 @@ function inLongerRuns(extents: ExtentTable, free: Uint8Array, limit: number): nu
     if (end - start > limit) sum += length;
   }
   return sum;
-}
-
-/** Natural numbers below a limit, by mulberry32. */
-function randomFrom(seed: number): (limit: number) => number {
-  let state = seed;
-  return (limit) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let word = Math.imul(state ^ (state >>> 15), 1 | state);
-    word = (word + Math.imul(word ^ (word >>> 7), 61 | word)) ^ word;
-    return Math.floor((((word ^ (word >>> 14)) >>> 0) / 2 ** 32) * limit);
-  };
 }
 
 /** Bytes that do not compress, always the same. */

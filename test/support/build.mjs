@@ -4,11 +4,20 @@ import { existsSync, mkdirSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const out = fileURLToPath(new URL('../../build/test/', import.meta.url));
+const PRELOADED = ['-shared', '-fPIC'];
 mkdirSync(out, { recursive: true });
-for (const name of ['writer', 'crash', 'records', 'hostile']) {
+const programs = {
+  writer: [],
+  crash: [],
+  records: ['-pthread'],
+  hostile: [],
+  operate: [],
+  linger: PRELOADED,
+};
+for (const [name, more] of Object.entries(programs)) {
   const source = fileURLToPath(new URL(`${name}.c`, import.meta.url));
   const program = `${out}${name}`;
   if (existsSync(program) && statSync(program).mtimeMs >= statSync(source).mtimeMs) continue;
-  const flags = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror', '-pthread'];
+  const flags = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror', ...more];
   execFileSync(process.env.CC ?? 'cc', [...flags, '-o', program, source], { stdio: 'inherit' });
 }

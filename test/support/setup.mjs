@@ -2,7 +2,7 @@
 // system packages that it lacks. Plain JavaScript without dependencies, because it runs before anything is installed.
 // Every step that has nothing to do costs milliseconds and says nothing.
 //
-//   node test/support/setup.mjs [--for demo|vm|test|bench]
+//   node test/support/setup.mjs [--for demo|vm|test|torture|bench]
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
@@ -72,11 +72,13 @@ const TEST = {
   strace: 'strace',
   'systemd-analyze': 'systemd',
 };
+const TORTURE = { ...MOUNT, cc: 'gcc', fio: 'fio', 'stress-ng': 'stress-ng' };
 const PURPOSES = {
   build: BUILD,
   demo: { ...BUILD, ...MOUNT },
   vm: { ...BUILD, ...VM },
-  test: { ...BUILD, ...TEST, chromium: 'chromium' },
+  test: { ...BUILD, ...TEST, ...TORTURE, chromium: 'chromium' },
+  torture: { ...BUILD, ...TORTURE },
   bench: { ...BUILD, ...TEST, fio: 'fio' },
 };
 /** What needs these says that it is skipped where nobody may install them. */
