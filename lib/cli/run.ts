@@ -51,9 +51,11 @@ async function runEngine(
   { command, json, verbose, top, targets, engine }: Parameters<typeof run>[0],
   console: Console,
 ): Promise<ExitCode> {
-  using stop = new StopSignals(() => {
-    void console.warn(MOVING.has(command) ? 'stopping: finishing the chunk in hand' : 'stopping');
-  });
+  using stop = new StopSignals(
+    () => void console.warn(MOVING.has(command) ? 'stopping: finishing the chunk in hand' : 'stopping'),
+    // A call in the kernel cannot be taken back, by no signal.
+    () => void console.warn('still waiting: the filesystem is frozen (fsfreeze), or its device does not answer'),
+  );
   const reporter = json
     ? new JsonReporter({ verbose })
     : textReporter(command, {

@@ -1,0 +1,108 @@
+// Space, quotas, memory and descriptors that run out, through the command.
+import { mkdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { execa } from 'execa';
+import { expect, onTestFinished, test, type TestContext } from 'vitest';
+import { EXIT } from '../../lib/cli/exitCode.ts';
+import { NOBODY } from '../support/as.ts';
+import { changed, fragmentedFiles, runCommand, runJson, runUntilMoving } from '../support/faults.ts';
+import { IN_VM, MiB, scaled, type Lab } from '../support/lab.ts';
+import { useLab } from '../support/use.ts';
+
+test('64 open files: fewer are moved at a time, and all are', async () => {
+  const l = await useLab({ size: 256 * MiB });
+  const count = 160;
+  const names = Array.from({ length: count }, (_, i) => `${i % 40}/${i}`);
+  for (let i = 0; i < 40; i++) await mkdir(l.path(String(i)));
+  for (const name of names) await writeFile(l.path(name), Buffer.alloc(64 * 1024, name));
+  for (const name of names) await l.fragment(name, 8);
+  await l.remount();
+  const limited = ['sh', '-c', 'ulimit -n 64; exec "$0" "$@"'];
+  for (const target of [[l.mountPoint], Array.from({ length: 40 }, (_, i) => l.path(String(i)))]) {
+    const { exitCode, failed, summary } = await runJson([...target, '--no-state'], limited);
+    expect([...failed]).toEqual([]);
+    expect(exitCode).toBe(EXIT.OK);
+    expect(summary).toMatchObject({ defragmented: count, fragmentsAfter: count });
+    for (const name of names) await l.fragment(name, 8);
+  }
+  for (const name of names)
+    expect((await readFile(l.path(name))).equals(Buffer.alloc(64 * 1024, name))).toBe(true);
+});
+
+test('256 MiB of memory: less is read ahead, and the run ends well', async (context) => {
+  const group = await memoryGroup(context, 256 * MiB);
+  const l = await useLab({ size: 1024 * MiB });
+  const before = await fragmentedFiles(l, 2, scaled(192 * MiB), 256);
+  await l.remount();
+  const { exitCode, defragmented } = await runJson([l.mountPoint, '--no-state'], group.run);
+  expect(exitCode).toBe(EXIT.OK);
+  expect([...defragmented].sort()).toEqual(['a', 'b']);
+  await l.remount();
+  expect(await changed(l, before)).toEqual([]);
+  const script = "import('./lib/move/readAhead.ts').then(({ AHEAD }) => console.log(AHEAD))";
+  const [program, ...args] = [...group.run, process.execPath, '--import', 'tsx', '-e', script];
+  const { stdout } = await execa(program, args, { cwd: fileURLToPath(new URL('../../', import.meta.url)) });
+  expect(Number(stdout)).toBe(16 * MiB);
+});
+
+/** A cgroup with a limit, and the words that run something in it. */
+async function memoryGroup({ skip }: TestContext, limit: number): Promise<{ run: string[] }> {
+  const name = 'ext4-defrag-test';
+  const mounts = await readFile('/proc/self/mountinfo', 'utf8');
+  const first = /^\S+ \S+ \S+ \S+ (\/sys\/fs\/cgroup\S*) .* - cgroup \S+ \S*\bmemory\b/m.exec(mounts)?.[1];
+  if (first === undefined && !/ \/sys\/fs\/cgroup .* - cgroup2 /.test(mounts)) {
+    skip(!IN_VM, 'no cgroup controller of memory is mounted');
+    await execa('mount', ['-t', 'cgroup2', 'none', '/sys/fs/cgroup']);
+  }
+  const folder = join(first ?? '/sys/fs/cgroup', name);
+  if (first === undefined) await writeFile('/sys/fs/cgroup/cgroup.subtree_control', '+memory');
+  await mkdir(folder);
+  onTestFinished(() => rmdir(folder));
+  const file = first === undefined ? 'memory.max' : 'memory.limit_in_bytes';
+  await writeFile(join(folder, file), String(limit));
+  return { run: ['sh', '-c', `echo $$ > ${join(folder, 'cgroup.procs')}; exec "$0" "$@"`] };
+}
+
+test('ENOSPC: somebody else takes all space in the middle', async () => {
+  const l = await useLab({ size: 128 * MiB });
+  const before = await fragmentedFiles(l, 6, 4 * MiB, 16);
+  await l.remount();
+  const result = await runUntilMoving([l.mountPoint, '--no-state', '--max-rate', '4M'], () =>
+    execa('sh', ['-c', 'cat /dev/zero > "$0" || true', l.path('greedy')]),
+  );
+  expect(result.acted).toBe(true);
+  // Which one had it in hand is chance; nothing has failed.
+  expect(result).toMatchObject({ exitCode: EXIT.OK, stderr: '', failed: new Map() });
+  const reasons = new Set(result.skipped.values());
+  expect([...reasons]).toEqual(['no-space']);
+  expect(result.skipped.size).toBeGreaterThanOrEqual(before.size - 1);
+  await rm(l.path('greedy'));
+  await l.remount();
+  expect(await changed(l, before)).toEqual([]);
+});
+
+test('EDQUOT: a user has reached the quota', async (context) => {
+  const l = await quotaLab(context);
+  const before = await fragmentedFiles(l, 2);
+  for (const name of before.keys()) await execa('chown', [String(NOBODY), l.path(name)]);
+  await execa('chmod', ['777', l.mountPoint]);
+  await l.remount();
+  await execa('setquota', ['-u', String(NOBODY), '0', String(4 * 1024 + 512), '0', '0', l.mountPoint]);
+  const user = ['setpriv', `--reuid=${NOBODY}`, '--clear-groups', '--inh-caps=-all', '--bounding-set=-all'];
+  const result = await runJson([l.path('a'), l.path('b'), '--no-state', '-v'], user);
+  console.log(result);
+  console.log(await runCommand([l.path('a'), l.path('b'), '--no-state', '-v'], user));
+  for (const name of before.keys()) await execa('chown', ['0', l.path(name)]);
+  expect((await changed(l, before)).length).toBe(2);
+});
+
+async function quotaLab({ skip }: TestContext): Promise<Lab> {
+  const mkfs = ['-O', 'quota', '-E', 'quotatype=usrquota'];
+  return useLab({ size: 128 * MiB, mkfs, mount: 'usrquota' }).catch(async (error: unknown) => {
+    const { stdout } = await execa('dmesg');
+    const why = /The kernel was not built with CONFIG_QUOTA.*/.exec(stdout)?.[0];
+    if (why === undefined) throw error;
+    return skip(why);
+  });
+}
