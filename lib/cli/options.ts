@@ -191,6 +191,10 @@ export const OPTIONS = {
     commands: MOVING_ANYTHING,
     help: 'take the risk of no journal: a crash can corrupt files being moved',
   },
+  'require-safe-kernel': {
+    commands: MOVING_ANYTHING,
+    help: 'refuse to work on a kernel with known bugs, instead of warning',
+  },
   help: { short: 'h', help: 'print this help' },
   version: { short: 'V', help: 'print the version' },
 } as const satisfies Record<string, OptionSpec>;
@@ -421,6 +425,7 @@ function movingOptions(values: Values): DefragmentOptions {
     exclusive: values.has('exclusive'),
     allowFastCommit: values.has('allow-fast-commit'),
     allowNoJournal: values.has('allow-no-journal'),
+    requireSafeKernel: values.has('require-safe-kernel'),
   };
 }
 

@@ -278,10 +278,10 @@ export interface PauseEvent {
   readonly seconds: number;
 }
 
-/** Something that was asked for is not to be had; the work goes on without it. */
+/** Something that was asked for is not to be had, or the kernel has known bugs; the work goes on all the same. */
 export interface NoticeEvent {
   readonly type: 'notice';
-  readonly about: 'state' | 'pressure';
+  readonly about: 'state' | 'pressure' | 'kernel';
   readonly message: string;
 }
 

@@ -162,7 +162,7 @@ export class FullMemory implements FaultyDevice {
  * before the lab that is mounted through it.
  */
 export class MappedDevice implements FaultyDevice {
-  readonly #name = `ext4-defrag-${randomBytes(4).toString("hex")}`;
+  readonly #name = `ext4-defrag-${randomBytes(4).toString('hex')}`;
   #loop = '';
   #sectors = 0;
 
@@ -171,7 +171,10 @@ export class MappedDevice implements FaultyDevice {
     const { failed } = await execa('dmsetup', ['targets'], { reject: false });
     await execa('modprobe', ['-a', 'dm_mod', 'dm_flakey'], { reject: false });
     const { stdout, exitCode } = await execa('dmsetup', ['targets'], { reject: false });
-    skip(failed && exitCode !== 0, 'this kernel has no device mapper, or there is no dmsetup; the VM has both');
+    skip(
+      failed && exitCode !== 0,
+      'this kernel has no device mapper, or there is no dmsetup; the VM has both',
+    );
     skip(!/^flakey/m.test(stdout), 'this kernel has no dm-flakey; the VM has it');
     const device = new MappedDevice();
     onTestFinished(() => device.#remove());

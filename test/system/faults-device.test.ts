@@ -1,13 +1,11 @@
 // Devices that fail, through the command: each file that suffers from it fails with a clear line, the others are moved,
 // and what was in them is what is in them.
-import { open, readFile, truncate, writeFile } from 'node:fs/promises';
-import { release, tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
+import { open, readFile, writeFile } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import { describe, expect, test, type TestContext } from 'vitest';
 import { EXIT } from '../../lib/cli/exitCode.ts';
-import { atLeast, parseKernelVersion } from '../../lib/ext4/safety.ts';
 import { FALLOC, fallocate } from '../../lib/kernel/allocate.ts';
 import { errorCode } from '../../lib/kernel/errors.ts';
 import { fiemap } from '../../lib/kernel/fiemap.ts';
@@ -21,7 +19,6 @@ import {
   runCommand,
   runJson,
   runUntilMoving,
-  start,
   type FaultyDevice,
 } from '../support/faults.ts';
 import { filefrag, IN_VM, MiB, type Lab } from '../support/lab.ts';
@@ -46,7 +43,7 @@ async function putAtTheEnd(l: Lab, name: string, count: number): Promise<number>
   await l.remount();
   const fill = await l.create('fill');
   let size = 0;
-  for (let step = SIZE; step >= l.blockSize; ) {
+  for (let step = SIZE; step >= l.blockSize;) {
     try {
       await fallocate(fill, 0, bytes(size), bytes(step));
       size += step;
@@ -59,9 +56,13 @@ async function putAtTheEnd(l: Lab, name: string, count: number): Promise<number>
   await fallocate(fill, FALLOC.PUNCH_HOLE | FALLOC.KEEP_SIZE, bytes(0), bytes(MiB));
   await execa('sync', ['-f', l.mountPoint]);
   const end = SIZE / l.blockSize;
-  const last = [...(await fiemap(fill, l.blockSize))].find(({ physical, length }) => physical + length === end);
+  const last = [...(await fiemap(fill, l.blockSize))].find(
+    ({ physical, length }) => physical + length === end,
+  );
   const from = blocks((last?.logical ?? 0) + (last?.length ?? 0) - count);
-  expect(await moveExtents(await l.open(name), fill, blocks(0), from, blocks(count))).toMatchObject({ moved: count });
+  expect(await moveExtents(await l.open(name), fill, blocks(0), from, blocks(count))).toMatchObject({
+    moved: count,
+  });
   await l.remount();
   await execa('rm', [l.path('fill')]);
   await l.remount();
@@ -93,15 +94,19 @@ describe('EIO', () => {
     await image.read(tail, 0, tail.length, place * l.blockSize);
     if (mapped === undefined) await image.truncate(place * l.blockSize);
     else await mapped.fail([sectorsOf(l, place, 4)]);
-    const { exitCode, failed, defragmented, summary, stderr } = await runJson([l.mountPoint]);
-    console.log(exitCode, failed, defragmented, summary, stderr);
+    const result = await runJson([l.mountPoint, '--no-state']);
+    expect(result).toMatchObject({ exitCode: EXIT.FAILED, failed: new Map([['b', 'EIO']]) });
+    expect([...result.defragmented].sort()).toEqual(['a', 'c', 'd']);
+    const { exitCode, stderr } = await runCommand([l.mountPoint, '--no-state']);
+    expect(exitCode).toBe(EXIT.FAILED);
+    expect(stderr).toMatch(/^ext4-defrag: \S+\/b: i\/o error \(EIO, .+\); the kernel log says more$/);
     await l.unmount();
     await mapped?.heal();
     await image.write(tail, 0, tail.length, place * l.blockSize);
     await image.close();
     await l.mount();
     expect(await changed(l, before)).toEqual([]);
-    expect(exitCode).toBe(EXIT.FAILED);
+    expect(await filefrag(l.path('b'))).toBe(128);
   });
 
   test('where a file is to go: it stays where it is, and the others are moved', async (context) => {
@@ -114,8 +119,11 @@ describe('EIO', () => {
     expect(await runCommand(['plan', '-o', plan, l.mountPoint])).toMatchObject({ exitCode: EXIT.OK });
     await writeFile(plan, withDestination(await readFile(plan, 'utf8'), 'b', place));
     await device.fail([sectorsOf(l, place, length)]);
-    const { exitCode, failed, defragmented, summary, stderr } = await runJson(['apply', plan]);
-    console.log(exitCode, failed, defragmented, summary, stderr);
+    const result = await runJson(['apply', plan]);
+    expect(result.exitCode).toBe(EXIT.FAILED);
+    // A loop device passes on what its file's filesystem says.
+    expect([...result.failed]).toEqual([['b', IN_VM ? 'EIO' : 'ENOSPC']]);
+    expect([...result.defragmented].sort()).toEqual(['a', 'c', 'd']);
     await device.heal();
     await l.remount();
     expect(await changed(l, before)).toEqual([]);
@@ -127,41 +135,53 @@ describe('in the middle of a run', () => {
   const FILES = 6;
   const options = ['--max-rate', '8M', '--no-state', '--pressure', '100'];
 
-  test('the filesystem turns read-only', async () => {
-    const l = await useLab({ size: 256 * MiB, mount: 'errors=remount-ro', expectedLog: EXPECTED });
-    const before = await fragmentedFiles(l, FILES, 8 * MiB, 32);
+  /** Lets something happen to a filesystem while it is worked on, and looks what is told of it and what is left. */
+  async function inTheMiddle(
+    l: Lab,
+    code: string,
+    happen: () => Promise<unknown>,
+    after?: () => Promise<void>,
+  ) {
+    const other = await useLab({ size: 64 * MiB });
+    const [before, otherBefore] = [
+      await fragmentedFiles(l, FILES, 8 * MiB, 32),
+      await fragmentedFiles(other, 1),
+    ];
     await l.remount();
-    const trigger = `/sys/fs/ext4/${basename(await l.device())}/trigger_fs_error`;
-    const result = await runUntilMoving([l.mountPoint, ...options], () => writeFile(trigger, '1'));
-    const { events, ...rest } = result; console.log(rest.exitCode, rest.failed, rest.skipped, rest.defragmented, rest.stderr, rest.summary.files, events.filter(({ type }) => type === "failed"));
+    const { events, ...result } = await runUntilMoving([l.mountPoint, other.path('a'), ...options], happen);
+    expect(result).toMatchObject({ acted: true, exitCode: EXIT.FAILED, stderr: '' });
+    // Each file in hand, and then the filesystem, of which nothing more is to be expected.
+    const failed = events.filter(({ type }) => type === 'failed');
+    expect(failed.map(({ path }) => path).sort()).toEqual(
+      [l.mountPoint, ...[...before.keys()].map((name) => l.path(name))].sort(),
+    );
+    expect(new Set(failed.map((event) => event.code))).toEqual(new Set([code]));
+    expect([...result.defragmented]).toEqual([basename(other.path('a'))]);
+    expect(result.summary).toMatchObject({ type: 'summary', failed: FILES + 1, defragmented: 1 });
+    await l.unmount();
+    await after?.();
     await repair(l);
     expect(await changed(l, before)).toEqual([]);
+    expect(await changed(other, otherBefore)).toEqual([]);
+  }
+
+  test('the filesystem turns read-only: its files fail, and the next target is worked on', async () => {
+    const l = await useLab({ size: 256 * MiB, mount: 'errors=remount-ro', expectedLog: EXPECTED });
+    const trigger = async () =>
+      writeFile(`/sys/fs/ext4/${basename(await l.device())}/trigger_fs_error`, 'ext4-defrag test');
+    await inTheMiddle(l, 'EROFS', trigger);
   });
 
   test('the filesystem is shut down', async () => {
     const l = await useLab({ size: 256 * MiB, expectedLog: EXPECTED });
-    const before = await fragmentedFiles(l, FILES, 8 * MiB, 32);
-    await writeFile(l.path('last'), 'x');
-    await l.remount();
-    const result = await runUntilMoving([l.mountPoint, ...options], () =>
-      execa(CRASH, [l.path('last'), '0', '1', 'y']),
-    );
-    const { events, ...rest } = result; console.log(rest.exitCode, rest.failed, rest.skipped, rest.defragmented, rest.stderr, rest.summary.files, events.filter(({ type }) => type === "failed"));
-    await repair(l);
-    expect(await changed(l, before)).toEqual([]);
+    await writeFile(l.path('victim'), 'x');
+    await inTheMiddle(l, 'EIO', () => execa(CRASH, [l.path('victim'), '0', '1', 'x']));
   });
 
-  test.for(['failWrites', 'failAll'] as const)('device: %s', async (how, context: TestContext) => {
+  test.for(['failWrites', 'failAll'] as const)('the device: %s', async (how, context: TestContext) => {
     const device = await MappedDevice.use(context);
     const l = await useLab({ size: 256 * MiB, expectedLog: EXPECTED, through: device.attach });
-    const before = await fragmentedFiles(l, FILES, 8 * MiB, 32);
-    await l.remount();
-    const result = await runUntilMoving([l.mountPoint, ...options], () => device[how]());
-    const { events, ...rest } = result; console.log(rest.exitCode, rest.failed, rest.skipped, rest.defragmented, rest.stderr, rest.summary.files, events.filter(({ type }) => type === "failed"));
-    await l.unmount();
-    await device.heal();
-    await repair(l);
-    expect(await changed(l, before)).toEqual([]);
+    await inTheMiddle(l, how === 'failWrites' ? 'EROFS' : 'EIO', device[how], device.heal);
   });
 });
 
