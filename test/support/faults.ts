@@ -3,7 +3,7 @@ import { copyFile, mkdtemp, rm, stat, symlink, writeFile } from 'node:fs/promise
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { execa } from 'execa';
+import { execa, type Options } from 'execa';
 import { onTestFinished, type TestContext } from 'vitest';
 import { identify, MiB, type Identity, type Lab } from './lab.ts';
 
@@ -93,6 +93,10 @@ export async function changed(l: Lab, before: ReadonlyMap<string, Identity>): Pr
 }
 
 const asText = (_: string, value: unknown) => (typeof value === 'bigint' ? String(value) : value);
+
+/** Nobody else is there to make the device's file. */
+const dmsetup = (args: readonly string[], options: Options = {}) =>
+  execa('dmsetup', args, { ...options, env: { DM_DISABLE_UDEV: '1' } });
 
 /** A stretch of the device, in 512-byte sectors. */
 export interface Sectors {
@@ -186,7 +190,7 @@ export class MappedDevice implements FaultyDevice {
     if (this.#loop === '') {
       this.#loop = (await execa('losetup', ['-f', '--show', image])).stdout.trim();
       this.#sectors = Number((await execa('blockdev', ['--getsz', this.#loop])).stdout);
-      await execa('dmsetup', ['create', this.#name, '--table', this.#linear(0, this.#sectors)]);
+      await dmsetup(['create', this.#name, '--table', this.#linear(0, this.#sectors)]);
     }
     return `/dev/mapper/${this.#name}`;
   };
@@ -216,14 +220,14 @@ export class MappedDevice implements FaultyDevice {
 
   async #load(table: string): Promise<void> {
     // Without writing anything back before: the fault comes unannounced.
-    await execa('dmsetup', ['suspend', '--noflush', '--nolockfs', this.#name]);
-    await execa('dmsetup', ['load', this.#name], { input: table });
-    await execa('dmsetup', ['resume', this.#name]);
+    await dmsetup(['suspend', '--noflush', '--nolockfs', this.#name]);
+    await dmsetup(['load', this.#name], { input: table });
+    await dmsetup(['resume', this.#name]);
   }
 
   async #remove(): Promise<void> {
     if (this.#loop === '') return;
-    await execa('dmsetup', ['remove', '--retry', this.#name], { reject: false });
+    await dmsetup(['remove', '--retry', this.#name], { reject: false });
     await execa('losetup', ['-d', this.#loop], { reject: false });
   }
 }

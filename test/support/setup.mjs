@@ -60,7 +60,7 @@ function onPath(command) {
 const BUILD = { 'g++': 'g++', make: 'make', python3: 'python3' };
 const MOUNT = { 'mkfs.ext4': 'e2fsprogs', mount: 'mount' };
 const VM = { 'qemu-system-x86_64': 'qemu-system-x86', 'mkfs.ext4': 'e2fsprogs', 'dpkg-deb': 'dpkg' };
-const TEST = { ...MOUNT, ...VM, cc: 'gcc', setfattr: 'attr', quotaon: 'quota' };
+const TEST = { ...MOUNT, ...VM, cc: 'gcc', setfattr: 'attr', quotaon: 'quota', dmsetup: 'dmsetup' };
 const PURPOSES = {
   build: BUILD,
   demo: { ...BUILD, ...MOUNT },

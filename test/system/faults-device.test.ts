@@ -21,7 +21,7 @@ import {
   runUntilMoving,
   type FaultyDevice,
 } from '../support/faults.ts';
-import { filefrag, IN_VM, MiB, type Lab } from '../support/lab.ts';
+import { filefrag, IN_VM, MiB, scaled, type Lab } from '../support/lab.ts';
 import { useLab } from '../support/use.ts';
 
 // test/support/crash.c, compiled by test/support/build.mjs.
@@ -133,18 +133,14 @@ describe('EIO', () => {
 
 describe('in the middle of a run', () => {
   const FILES = 6;
-  const options = ['--max-rate', '8M', '--no-state', '--pressure', '100'];
+  const SIZE_EACH = scaled(8 * MiB);
+  const options = ['--max-rate', String(SIZE_EACH), '--no-state', '--pressure', '100'];
 
   /** Lets something happen to a filesystem while it is worked on, and looks what is told of it and what is left. */
-  async function inTheMiddle(
-    l: Lab,
-    code: string,
-    happen: () => Promise<unknown>,
-    after?: () => Promise<void>,
-  ) {
+  async function inTheMiddle(l: Lab, happen: () => Promise<unknown>, after?: () => Promise<void>) {
     const other = await useLab({ size: 64 * MiB });
     const [before, otherBefore] = [
-      await fragmentedFiles(l, FILES, 8 * MiB, 32),
+      await fragmentedFiles(l, FILES, SIZE_EACH, 32),
       await fragmentedFiles(other, 1),
     ];
     await l.remount();
@@ -155,7 +151,8 @@ describe('in the middle of a run', () => {
     expect(failed.map(({ path }) => path).sort()).toEqual(
       [l.mountPoint, ...[...before.keys()].map((name) => l.path(name))].sort(),
     );
-    expect(new Set(failed.map((event) => event.code))).toEqual(new Set([code]));
+    // Kernels differ in which of the two it is.
+    for (const { code } of failed) expect(code).toMatch(/^(EIO|EROFS)$/);
     expect([...result.defragmented]).toEqual([basename(other.path('a'))]);
     expect(result.summary).toMatchObject({ type: 'summary', failed: FILES + 1, defragmented: 1 });
     await l.unmount();
@@ -169,19 +166,19 @@ describe('in the middle of a run', () => {
     const l = await useLab({ size: 256 * MiB, mount: 'errors=remount-ro', expectedLog: EXPECTED });
     const trigger = async () =>
       writeFile(`/sys/fs/ext4/${basename(await l.device())}/trigger_fs_error`, 'ext4-defrag test');
-    await inTheMiddle(l, 'EROFS', trigger);
+    await inTheMiddle(l, trigger);
   });
 
   test('the filesystem is shut down', async () => {
     const l = await useLab({ size: 256 * MiB, expectedLog: EXPECTED });
     await writeFile(l.path('victim'), 'x');
-    await inTheMiddle(l, 'EIO', () => execa(CRASH, [l.path('victim'), '0', '1', 'x']));
+    await inTheMiddle(l, () => execa(CRASH, [l.path('victim'), '0', '1', 'x']));
   });
 
   test.for(['failWrites', 'failAll'] as const)('the device: %s', async (how, context: TestContext) => {
     const device = await MappedDevice.use(context);
     const l = await useLab({ size: 256 * MiB, expectedLog: EXPECTED, through: device.attach });
-    await inTheMiddle(l, how === 'failWrites' ? 'EROFS' : 'EIO', device[how], device.heal);
+    await inTheMiddle(l, device[how], device.heal);
   });
 });
 

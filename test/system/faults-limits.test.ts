@@ -11,29 +11,31 @@ import { IN_VM, MiB, scaled, type Lab } from '../support/lab.ts';
 import { useLab } from '../support/use.ts';
 
 test('64 open files: fewer are moved at a time, and all are', async () => {
-  const l = await useLab({ size: 256 * MiB });
-  const count = 160;
-  const names = Array.from({ length: count }, (_, i) => `${i % 40}/${i}`);
-  for (let i = 0; i < 40; i++) await mkdir(l.path(String(i)));
-  for (const name of names) await writeFile(l.path(name), Buffer.alloc(64 * 1024, name));
-  for (const name of names) await l.fragment(name, 8);
-  await l.remount();
-  const limited = ['sh', '-c', 'ulimit -n 64; exec "$0" "$@"'];
-  for (const target of [[l.mountPoint], Array.from({ length: 40 }, (_, i) => l.path(String(i)))]) {
-    const { exitCode, failed, summary } = await runJson([...target, '--no-state'], limited);
-    expect([...failed]).toEqual([]);
-    expect(exitCode).toBe(EXIT.OK);
+  const l = await useLab({ size: 64 * MiB });
+  const count = 96;
+  const folders = Array.from({ length: 32 }, (_, i) => l.path(String(i)));
+  const content = (i: number) => Buffer.alloc(32 * 1024, String(i));
+  for (const folder of folders) await mkdir(folder);
+  const names = Array.from({ length: count }, (_, i) => `${i % 32}/${i}`);
+  for (const [i, name] of names.entries()) await writeFile(l.path(name), content(i));
+  // By number, and by name.
+  for (const targets of [[l.mountPoint], folders]) {
+    for (const name of names) await l.fragment(name, 4);
+    await l.remount();
+    const limited = ['sh', '-c', 'ulimit -n 64; exec "$0" "$@"'];
+    const { exitCode, failed, summary } = await runJson([...targets, '--no-state'], limited);
+    expect({ exitCode, failed: [...failed] }).toEqual({ exitCode: EXIT.OK, failed: [] });
     expect(summary).toMatchObject({ defragmented: count, fragmentsAfter: count });
-    for (const name of names) await l.fragment(name, 8);
   }
-  for (const name of names)
-    expect((await readFile(l.path(name))).equals(Buffer.alloc(64 * 1024, name))).toBe(true);
+  for (const [i, name] of names.entries()) {
+    expect((await readFile(l.path(name))).equals(content(i))).toBe(true);
+  }
 });
 
 test('256 MiB of memory: less is read ahead, and the run ends well', async (context) => {
   const group = await memoryGroup(context, 256 * MiB);
   const l = await useLab({ size: 1024 * MiB });
-  const before = await fragmentedFiles(l, 2, scaled(192 * MiB), 256);
+  const before = await fragmentedFiles(l, 2, scaled(128 * MiB), 512);
   await l.remount();
   const { exitCode, defragmented } = await runJson([l.mountPoint, '--no-state'], group.run);
   expect(exitCode).toBe(EXIT.OK);
