@@ -5,7 +5,7 @@ import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { execa, type Options } from 'execa';
 import { onTestFinished, type TestContext } from 'vitest';
-import { identify, MiB, type Identity, type Lab } from './lab.ts';
+import { identify, MiB, scaled, type Identity, type Lab } from './lab.ts';
 
 // The command as it is installed: compiled, in a process of its own.
 const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
@@ -65,11 +65,14 @@ function byType(events: readonly CommandEvent[]) {
   };
 }
 
+/** Bytes that a file has unless something else is asked for. */
+export const FILE_SIZE = scaled(2 * MiB);
+
 /** Files in fragments, named a, b, c and so on, and what must not change of them. */
 export async function fragmentedFiles(
   l: Lab,
   count: number,
-  size = 2 * MiB,
+  size = FILE_SIZE,
   run = 4,
 ): Promise<Map<string, Identity>> {
   const names = Array.from({ length: count }, (_, i) => String.fromCharCode(97 + i));

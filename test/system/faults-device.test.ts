@@ -13,6 +13,7 @@ import { moveExtents } from '../../lib/kernel/moveExtent.ts';
 import { blocks, bytes } from '../../lib/layout/units.ts';
 import {
   changed,
+  FILE_SIZE,
   fragmentedFiles,
   FullMemory,
   MappedDevice,
@@ -106,7 +107,7 @@ describe('EIO', () => {
     await image.close();
     await l.mount();
     expect(await changed(l, before)).toEqual([]);
-    expect(await filefrag(l.path('b'))).toBe(128);
+    expect(await filefrag(l.path('b'))).toBe(FILE_SIZE / l.blockSize / 4);
   });
 
   test('where a file is to go: it stays where it is, and the others are moved', async (context) => {
@@ -115,7 +116,7 @@ describe('EIO', () => {
     const before = await fragmentedFiles(l, 4);
     await l.remount();
     // Apart from the others': a loop device takes a write that was done in part only for done.
-    const [plan, place, length] = [`${l.image}.plan`, SIZE / l.blockSize - 1024, (2 * MiB) / l.blockSize];
+    const [plan, place, length] = [`${l.image}.plan`, SIZE / l.blockSize - 1024, FILE_SIZE / l.blockSize];
     expect(await runCommand(['plan', '-o', plan, l.mountPoint])).toMatchObject({ exitCode: EXIT.OK });
     await writeFile(plan, withDestination(await readFile(plan, 'utf8'), 'b', place));
     await device.fail([sectorsOf(l, place, length)]);
@@ -127,7 +128,7 @@ describe('EIO', () => {
     await device.heal();
     await l.remount();
     expect(await changed(l, before)).toEqual([]);
-    expect(await filefrag(l.path('b'))).toBe(128);
+    expect(await filefrag(l.path('b'))).toBe(FILE_SIZE / l.blockSize / 4);
   });
 });
 
