@@ -54,8 +54,7 @@ async function runEngine(
   using stop = new StopSignals(
     () => void console.warn(MOVING.has(command) ? 'stopping: finishing the chunk in hand' : 'stopping'),
     // A call in the kernel cannot be taken back, by no signal.
-    () =>
-      void console.warn('still waiting: the filesystem is frozen (fsfreeze), or its device does not answer'),
+    () => void console.warn('still waiting: the filesystem may be frozen (fsfreeze), or its device slow'),
   );
   const reporter = json
     ? new JsonReporter({ verbose })
