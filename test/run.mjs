@@ -91,16 +91,17 @@ function skip(name, why) {
 }
 
 /** What the kernel answers, and what of it this program lives on: on every kernel. */
-const ENGINE = ['binding', 'errnos', 'defragment', 'placement', 'durability', 'concurrency', 'faults-device'];
+const ENGINE = ['binding', 'errnos', 'defragment', 'placement', 'durability', 'concurrency'];
 /**
  * Also what uses it in other ways. Not here, since an older kernel makes no difference to it and the emulated processor
  * takes minutes over it (all of it runs on this machine's kernel, and with --every-file in the VMs as well):
  * command, pacing: arguments, output, exit codes, signals and pauses of the command;
  * ext4, names: bytes on the disk, which are compared with e2fsprogs;
  * walk: directories and names;
- * apply, arrange, consolidate, space: other uses of what placement and room try.
+ * apply, arrange, consolidate, space: other uses of what placement and room try;
+ * faults-device, faults-limits, faults-frozen, kernel: not tried in the VMs to their end so far.
  */
-const DEFAULT_KERNEL = [...ENGINE, 'faults.', 'faults-limits', 'faults-frozen', 'kernel', 'room', 'tables'];
+const DEFAULT_KERNEL = [...ENGINE, 'faults.', 'room', 'tables'];
 const KERNELS = [
   { kernel: '6.12', files: DEFAULT_KERNEL },
   { kernel: '6.1', files: ENGINE },
@@ -123,7 +124,7 @@ const stages = {
   async vm() {
     const runs = KERNELS.map(({ kernel, files }) => async (mark) => {
       const chosen = options['every-file'] ? [] : files.map((name) => `test/system/${name}`);
-      const vitest = ['node_modules/.bin/vitest', 'run', '--project', 'system', '--no-isolate', ...chosen];
+      const vitest = ['node_modules/.bin/vitest', 'run', '--project', 'system', ...chosen];
       const args = ['vm/main.ts', '--kernel', kernel, '--timeout', '5400', ...vitest];
       await suite(`system tests in a VM with Linux ${kernel}`, bin('tsx'), args, mark && `[${kernel}] `);
     });
