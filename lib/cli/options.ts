@@ -239,6 +239,10 @@ export const OPTIONS = {
     commands: MOVING_ANYTHING,
     help: 'take the risk of no journal: a crash can corrupt files being moved',
   },
+  'require-safe-kernel': {
+    commands: MOVING_ANYTHING,
+    help: 'refuse to work on a kernel with known bugs, instead of warning',
+  },
   si: {
     commands: [...ENGINE, 'explain', 'apply', 'space'],
     help: 'print sizes in powers of 1000 (kB, MB) and not of 1024 (KiB, MiB)',
@@ -538,6 +542,7 @@ function movingOptions(values: Values): DefragmentOptions {
     exclusive: values.has('exclusive'),
     allowFastCommit: values.has('allow-fast-commit'),
     allowNoJournal: values.has('allow-no-journal'),
+    requireSafeKernel: values.has('require-safe-kernel'),
   };
 }
 

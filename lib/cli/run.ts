@@ -56,9 +56,11 @@ export async function run(invocation: EngineInvocation): Promise<ExitCode> {
   const metrics = path === undefined ? undefined : await MetricsFile.open(path, invocation);
   keepNurserySmall();
   const console = new Console(new Output(process.stdout), new Output(process.stderr));
-  using stop = new StopSignals(() => {
-    void console.warn(MOVING.has(command) ? 'stopping: finishing the chunk in hand' : 'stopping');
-  });
+  using stop = new StopSignals(
+    () => void console.warn(MOVING.has(command) ? 'stopping: finishing the chunk in hand' : 'stopping'),
+    // A call in the kernel cannot be taken back, by no signal.
+    () => void console.warn('still waiting: the filesystem may be frozen (fsfreeze), or its device slow'),
+  );
   // What is left when something is thrown.
   let code: ExitCode = EXIT.FAILED;
   try {

@@ -66,6 +66,10 @@ export function featureNames({ compat, incompat, roCompat }: Features): string[]
   ];
 }
 
+/** The names of features that nobody may read the filesystem without knowing, and that are not known here. */
+export const unknownFormat = ({ incompat }: Features): string[] =>
+  names('I', INCOMPAT, incompat).filter((name) => name.startsWith('FEATURE_'));
+
 function names(word: string, table: Record<string, number>, value: number): string[] {
   const byBit = new Map(Object.entries(table).map(([name, bit]) => [bit, name.toLowerCase()]));
   return Array.from({ length: 32 }, (_, bit) => bit)

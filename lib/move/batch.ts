@@ -1,5 +1,5 @@
 import { atLeast } from '../ext4/safety.ts';
-import type { SystemError } from '../kernel/errors.ts';
+import { isSystemFailure, type SystemError } from '../kernel/errors.ts';
 import { closeFd } from '../kernel/handle.ts';
 import { blocks, type Bytes } from '../layout/units.ts';
 import { DonorStock, spendableBlocks } from '../place/donors.ts';
@@ -14,7 +14,7 @@ import type { Barrier } from './barrier.ts';
 import type { Budget } from './budget.ts';
 import { leftAlone, type Candidate, type Outcome } from './candidate.ts';
 import { inDirectoryOrder } from './directoryOrder.ts';
-import { judge, measure } from './judge.ts';
+import { failure, judge, measure } from './judge.ts';
 import { Leases } from './lease.ts';
 import type { Measurement } from './measure.ts';
 import type { Memory } from './memory.ts';
@@ -100,12 +100,14 @@ export async function* moveBatch(
     return stocks[stocks.length - 1];
   };
   using leases = new Leases(() => barrier.commit());
+  /** Those of which nothing has been told. */
+  let untold: readonly Job[] = [];
   /** Those that may have been exchanged, and are still to be judged. */
   let unjudged: readonly Job[] = [];
   let readAhead: ReadAhead | undefined;
   try {
     const opened = await openAll(inOrder, surroundings, leases);
-    jobs = opened.jobs;
+    untold = jobs = opened.jobs;
     yield* opened.outcomes;
     // The device has nothing else to do while places are looked for.
     readAhead = new ReadAhead(jobs, readingContext(context, jobs));
@@ -117,7 +119,7 @@ export async function* moveBatch(
       yield watchdog.explain(leftAlone(job.candidate, found, job.why));
     }
     for (const { candidate } of placed.later ?? []) yield { kind: 'again', candidate };
-    unjudged = placed.jobs;
+    untold = unjudged = placed.jobs;
     const pipeline = { blockSize, barrier, leases, readAhead, pace, signal: budget.signal };
     let before = 0;
     for await (const step of exchangeAll(placed.jobs, pipeline)) {
@@ -134,9 +136,15 @@ export async function* moveBatch(
     const outcomes = await allOf(placed.jobs.map((job) => judge(job, context)));
     // Whoever asks for these may take his time, and somebody else may want the space.
     await allOf(stocks.map((stock) => stock.close()));
+    untold = [];
     for (const [i, outcome] of outcomes.entries()) {
       yield watchdog.explain(await measure(outcome, placed.jobs[i], context));
     }
+  } catch (error) {
+    if (!isSystemFailure(error)) throw error;
+    // What ends the work on the whole filesystem is told of each file in hand, too: nobody knows what became of it.
+    for (const job of untold) yield failure(job, error);
+    throw error;
   } finally {
     // Nobody asks for more, or something went wrong: what could not be written has to go back all the same.
     const committed = await Promise.allSettled(unjudged.length > 0 ? [barrier.commit()] : []);

@@ -40,6 +40,7 @@ export interface ConsolidateOptions extends Pick<
   | 'wait'
   | 'allowFastCommit'
   | 'allowNoJournal'
+  | 'requireSafeKernel'
 > {
   /** Until there is one free run of so many bytes (64 MiB, or the most that the reserve allows). */
   readonly run?: number | undefined;

@@ -1,3 +1,5 @@
+import { release, version } from 'node:os';
+import { knownBugs } from '../ext4/kernelBugs.ts';
 import { refusal, type SafetyOverrides } from '../ext4/safety.ts';
 import { filesystemUuid, statFilesystem } from '../kernel/handle.ts';
 import { isSystemFailure } from '../kernel/errors.ts';
@@ -89,6 +91,8 @@ export interface DefragmentOptions
    * `exclude` is given. That takes root and a device that can be read, and more is written than is defragmented.
    */
   readonly makeRoom?: boolean | undefined;
+  /** Refuse to work on a kernel with known bugs in what is used, where its version tells, instead of warning. */
+  readonly requireSafeKernel?: boolean | undefined;
   /** Measure what reading a sample of the files takes, before and after. */
   readonly measure?: boolean | undefined;
 }
@@ -175,6 +179,8 @@ export class Run {
   /** Targets that have not been begun. */
   #ahead: number;
   #reached: BudgetLimit | undefined;
+  /** What has not been told yet of this kernel. */
+  #kernelBugs = knownBugs(release(), version());
 
   // While a target is worked on.
   /** Those that found no place so far, where room is made. */
@@ -293,6 +299,7 @@ export class Run {
     try {
       const page = await pageSize();
       await this.#refuseUnsafe(filesystem, dirFd, page);
+      yield* this.#warnOfKernel();
       if (pace.blind) {
         yield notice(
           'pressure',
@@ -389,11 +396,23 @@ export class Run {
     }
   }
 
+  /** Once in a run. */
+  *#warnOfKernel(): Iterable<MovingEvent> {
+    const bugs = this.#kernelBugs;
+    this.#kernelBugs = undefined;
+    if (bugs !== undefined) yield notice('kernel', `${bugs}; install a newer kernel`);
+  }
+
   async #refuseUnsafe(filesystem: Filesystem, dirFd: number, page: Bytes): Promise<void> {
     const overrides = {
       allowFastCommit: this.options.allowFastCommit ?? false,
       allowNoJournal: this.options.allowNoJournal ?? false,
     };
+    if (this.options.requireSafeKernel && this.#kernelBugs !== undefined) {
+      throw new UnsupportedTarget(
+        `${this.#kernelBugs}; install a newer kernel, or go without --require-safe-kernel`,
+      );
+    }
     // What the superblock tells is refused before anything is written; what only trying tells, after the trial.
     const known = { ...filesystem, fastCommit: filesystem.features === undefined ? false : undefined };
     const before = refusal(known, overrides);

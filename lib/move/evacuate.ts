@@ -3,6 +3,7 @@ import { errorCode, isSystemFailure } from '../kernel/errors.ts';
 import { fiemap, FIEMAP_FLAG_SYNC } from '../kernel/fiemap.ts';
 import { fsmap } from '../kernel/fsmap.ts';
 import { closeFd, inodeFlags, O, openAt, openByHandle, statFd } from '../kernel/handle.ts';
+import { filesAtOnce } from '../kernel/openFiles.ts';
 import { mergeExtents, type ExtentTable } from '../layout/extents.ts';
 import { countFragments, fragmentStarts } from '../layout/fragments.ts';
 import { blocks, bytes, toBlocks, toBytes, type Blocks } from '../layout/units.ts';
@@ -25,7 +26,7 @@ import { exchangeAll, type MovingFile } from './pipeline.ts';
 import { ReadAhead } from './readAhead.ts';
 
 /** Files that are open, and exchanged, at a time. */
-const GROUP = 64;
+const GROUP = filesAtOnce(64);
 
 /** A stretch of the device that nobody but us has anything in. */
 export interface Cleared {

@@ -1,9 +1,10 @@
+import { filesAtOnce } from '../kernel/openFiles.ts';
 import type { Candidate } from './candidate.ts';
 
 const MiB = 1024 * 1024;
 
 /** Files that share donors and a barrier: enough that the commit is not felt, few enough to hold open. */
-export const BATCH = { bytes: 64 * MiB, files: 128 };
+export const BATCH = { bytes: 64 * MiB, files: filesAtOnce(128) };
 
 /** Gathers files, as they are met, into batches that are moved together. */
 export class Gathering {

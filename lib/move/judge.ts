@@ -158,7 +158,8 @@ async function layoutOf({ fd }: Job, { filesystem }: BatchContext) {
   return mergeExtents(await fiemap(fd, filesystem.blockSize));
 }
 
-const failure = (job: Job, error: Error): Outcome => ({
+/** What went wrong with a file. */
+export const failure = (job: Job, error: Error): Outcome => ({
   kind: 'failed',
   candidate: job.candidate,
   error,

@@ -284,10 +284,10 @@ export interface PauseEvent {
   readonly seconds: number;
 }
 
-/** Something that was asked for is not to be had; the work goes on without it. */
+/** Something that was asked for is not to be had, or the kernel has known bugs; the work goes on all the same. */
 export interface NoticeEvent {
   readonly type: 'notice';
-  readonly about: 'state' | 'pressure' | 'report';
+  readonly about: 'state' | 'pressure' | 'report' | 'kernel';
   readonly message: string;
 }
 

@@ -2,6 +2,7 @@ import { constants, open, read } from 'node:fs';
 import { promisify } from 'node:util';
 import { closeFd, statFd } from '../kernel/handle.ts';
 import { descriptorBlock, descriptorBlockCount, GroupTable, parseDescriptors } from '../ext4/groups.ts';
+import { unknownFormat } from '../ext4/features.ts';
 import { Invalid } from '../ext4/invalid.ts';
 import { deviceName } from './mounts.ts';
 import { parseSuperblock, SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE, type Superblock } from '../ext4/superblock.ts';
@@ -122,6 +123,10 @@ async function readSuperblock(fd: number): Promise<Superblock | Invalid> {
   const length = await readFully(fd, buffer, { position: SUPERBLOCK_OFFSET, length: SUPERBLOCK_SIZE });
   const superblock = parseSuperblock(buffer.subarray(0, length));
   if (superblock instanceof Invalid) return superblock;
+  // The kernel may know them; the tables may look different with them.
+  const unknown = unknownFormat(superblock);
+  if (unknown.length > 0)
+    return new Invalid(`it has features that are not known here: ${unknown.join(', ')}`);
   // What would be allocated for the groups goes by the superblock's word, so it must be a device of that size.
   const end = superblock.blocksCount * superblock.blockSize;
   const last = await readFully(fd, Buffer.alloc(1), { position: end - 1, length: 1 });

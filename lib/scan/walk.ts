@@ -10,6 +10,7 @@ import {
   type Listing,
   type NameList,
 } from '../kernel/inspect.ts';
+import { filesAtOnce } from '../kernel/openFiles.ts';
 import { bytes, type Bytes } from '../layout/units.ts';
 import { Anchor, Anchors } from './anchors.ts';
 import { CONFINED } from './confined.ts';
@@ -33,7 +34,7 @@ export type Judge = (relative: BytePath, kind: number) => Reason | undefined;
 
 /** Calls that read directories at a time, as many as libuv has threads; and directories in each. */
 const READS = 4;
-const DIRECTORIES_A_READ = 32;
+const DIRECTORIES_A_READ = Math.ceil(filesAtOnce(READS * 32) / READS);
 /** Bytes of entries read of one directory at a time: some thousand names. */
 const DIRECTORY_READ = bytes(64 * 1024);
 /** Calls that look at files at a time, before more directories are read; and files in each. */

@@ -27,6 +27,8 @@ export interface LabOptions {
   readonly mount?: string;
   /** Kernel messages that this test provokes on purpose. */
   readonly expectedLog?: RegExp;
+  /** Makes a block device of the image, from which it is mounted instead of from the image. */
+  readonly through?: (image: string) => Promise<string>;
 }
 
 /** Labs whose mount must go when this process ends, however it ends. */
@@ -100,8 +102,10 @@ export class Lab {
   }
 
   async mount(): Promise<void> {
-    const options = ['loop', ...(this.#options.mount ?? '').split(',').filter(Boolean)].join();
-    await execa('mount', ['-t', 'ext4', '-o', options, this.image, this.mountPoint]);
+    const { through } = this.#options;
+    const source = (await through?.(this.image)) ?? this.image;
+    const options = [...(through ? [] : ['loop']), ...(this.#options.mount ?? '').split(',').filter(Boolean)];
+    await execa('mount', ['-t', 'ext4', '-o', options.join() || 'rw', source, this.mountPoint]);
     active.add(this.mountPoint);
     this.#mounted = true;
     this.#devices.add(basename(await this.device()));

@@ -68,6 +68,7 @@ const TEST = {
   cc: 'gcc',
   setfattr: 'attr',
   quotaon: 'quota',
+  dmsetup: 'dmsetup',
   promtool: 'prometheus',
   strace: 'strace',
   'systemd-analyze': 'systemd',

@@ -38,34 +38,39 @@ const CASES = [
 ];
 
 describe.each([{ blockSize: 4096 }, { blockSize: 1024 }])('blocks of $blockSize', ({ blockSize }) => {
-  test.each(CASES)('no byte is lost while another process $what', async ({ mode }) => {
-    const l = await useLab({ blockSize, size: 768 * MiB });
-    const path = l.path('busy');
-    await writeFile(path, randomBytes(IN_VM ? 6 * MiB : 24 * MiB));
-    let writing = true;
-    let moved = 0;
-    let busy = 0;
-    const failures: unknown[] = [];
-    const writer = write(mode, path, blockSize).finally(() => (writing = false));
-    // The loop ends when the writer does; a rejected writer is awaited below.
-    writer.catch(() => undefined);
-    while (writing) {
-      await l.fragment('busy', 16384 / blockSize).catch((error: unknown) => {
-        // The file may be shorter by now, or another one.
-        if (!['EINVAL', 'EBUSY', 'ENOENT'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
-      });
-      for await (const event of defragment([path], { full: true })) {
-        if (event.type === 'summary') {
-          moved += event.bytesMoved;
-          busy += event.skipped.busy ?? 0;
+  // What smaller blocks add is tried there by the one that does a little of everything.
+  test.each(CASES.filter(({ mode }) => !IN_VM || blockSize === 4096 || mode === 'mixed'))(
+    'no byte is lost while another process $what',
+    async ({ mode }) => {
+      const l = await useLab({ blockSize, size: 768 * MiB });
+      const path = l.path('busy');
+      await writeFile(path, randomBytes(IN_VM ? 6 * MiB : 24 * MiB));
+      let writing = true;
+      let moved = 0;
+      let busy = 0;
+      const failures: unknown[] = [];
+      const writer = write(mode, path, blockSize).finally(() => (writing = false));
+      // The loop ends when the writer does; a rejected writer is awaited below.
+      writer.catch(() => undefined);
+      while (writing) {
+        await l.fragment('busy', 16384 / blockSize).catch((error: unknown) => {
+          // The file may be shorter by now, or another one.
+          if (!['EINVAL', 'EBUSY', 'ENOENT'].includes((error as NodeJS.ErrnoException).code ?? ''))
+            throw error;
+        });
+        for await (const event of defragment([path], { full: true })) {
+          if (event.type === 'summary') {
+            moved += event.bytesMoved;
+            busy += event.skipped.busy ?? 0;
+          }
+          if (event.type === 'failed' && event.code !== 'ENOENT') failures.push(event);
         }
-        if (event.type === 'failed' && event.code !== 'ENOENT') failures.push(event);
       }
-    }
-    expect(await writer).toMatch(/^\d+ operations$/);
-    expect(failures).toEqual([]);
-    // A test in which nothing moved would prove nothing. But on Linux 6.16 to 6.18 a file all of whose pages are mapped
-    // is left alone when the kernel turns out to commit for each of them.
-    expect(mode === 'mapped' ? moved + busy : moved).toBeGreaterThan(0);
-  });
+      expect(await writer).toMatch(/^\d+ operations$/);
+      expect(failures).toEqual([]);
+      // A test in which nothing moved would prove nothing. But on Linux 6.16 to 6.18 a file all of whose pages are mapped
+      // is left alone when the kernel turns out to commit for each of them.
+      expect(mode === 'mapped' ? moved + busy : moved).toBeGreaterThan(0);
+    },
+  );
 });

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { featureNames } from '../../lib/ext4/features.ts';
+import { featureNames, unknownFormat } from '../../lib/ext4/features.ts';
 import {
   baseMetadataBlocks,
   blocksInGroup,
@@ -297,4 +297,10 @@ describe('group descriptors', () => {
       { numRuns: 1000 },
     );
   });
+});
+
+test('features without which nobody may read it, and that have no name here', () => {
+  const known = { compat: 2 ** 31, incompat: INCOMPAT.EXTENT | INCOMPAT.CASEFOLD, roCompat: 2 ** 31 };
+  expect(unknownFormat(known)).toEqual([]);
+  expect(unknownFormat({ ...known, incompat: known.incompat | (2 ** 27) })).toEqual(['FEATURE_I27']);
 });
