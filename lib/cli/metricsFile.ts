@@ -36,7 +36,7 @@ export class MetricsFile {
       await checkReplaceable(path);
     } catch (error) {
       if (!isSystemFailure(error)) throw error;
-      throw new UsageError(`--metrics ${path}: ${reasonOf(error)}`);
+      throw new UsageError(`--metrics ${path}: ${reasonOf(error)}; name another file`);
     }
     // A plan file is not what is worked on, unless it is all that is told.
     const about = command === 'apply' && targets.length > 1 ? targets.slice(1) : targets;

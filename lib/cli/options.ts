@@ -244,13 +244,13 @@ export const OPTIONS = {
     help: 'refuse to work on a kernel with known bugs, instead of warning',
   },
   si: {
-    commands: [...ENGINE, 'explain', 'apply', 'space'],
+    commands: [...ENGINE, 'explain', 'apply', 'space', 'map'],
     help: 'print sizes in powers of 1000 (kB, MB) and not of 1024 (KiB, MiB)',
   },
   color: {
     value: 'WHEN',
     choices: COLOURING,
-    commands: [...ENGINE, 'explain', 'apply', 'space', 'demo'],
+    commands: [...ENGINE, 'explain', 'apply', 'space', 'map', 'demo'],
     help: 'colour the output: auto (on a terminal, unless NO_COLOR is set), always or never',
   },
   help: { short: 'h', help: 'print this help' },
@@ -319,7 +319,9 @@ export function parseCommandLine(
   checkTargets(command, targets);
   for (const name of ONE_TARGET) {
     if (values.has(name) && targets.length > 1 && command !== 'plan') {
-      throw new UsageError(`--${name} takes one target, but there are ${targets.length}`);
+      throw new UsageError(
+        `--${name} takes one target, but there are ${targets.length}: run it once for each`,
+      );
     }
   }
   return {
@@ -430,7 +432,7 @@ function checkOptions(command: Command, values: Values): void {
     }
   }
   if (values.has('compare') && !values.has('html')) {
-    throw new UsageError('--compare is for the page of --html');
+    throw new UsageError('--compare is for the page of --html: give that too');
   }
   if (values.has('run') && values.has('bytes')) {
     throw new UsageError('--run and --bytes exclude each other: give one of them');

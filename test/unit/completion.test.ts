@@ -142,7 +142,7 @@ describe('help of a command', () => {
     expect(text.split('\n')[0]).toContain(`ext4-defrag ${command}`);
     for (const name of Object.keys(OPTIONS)) {
       const has = optionsOf(command).some(([own]) => own === name);
-      expect(new RegExp(`^ +(-., )?--${name}( |$)`, 'm').test(text), name).toBe(has);
+      expect(new RegExp(`^ {2,6}(-., )?--${name}( |$)`, 'm').test(text), name).toBe(has);
     }
     expect(text).toContain('Examples:');
     expect(Math.max(...text.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80);

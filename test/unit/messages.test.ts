@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 import { describe, expect, test } from 'vitest';
 import { refusal, type SafetyFacts } from '../../lib/ext4/safety.ts';
-import { COMPAT, RO_COMPAT } from '../../lib/ext4/superblock.ts';
+import { COMPAT, INCOMPAT, RO_COMPAT } from '../../lib/ext4/superblock.ts';
 import { ENDED_BEFORE, FINE_AS_IT_IS } from '../../lib/report/leftAlone.ts';
 import { REASONS, type Reason } from '../../lib/scan/reasons.ts';
 
@@ -106,13 +106,13 @@ describe('refusals of a filesystem', () => {
   const healthy: SafetyFacts = {
     readOnly: false,
     options: new Set(['data=ordered']),
-    features: { compat: COMPAT.HAS_JOURNAL, incompat: 0, roCompat: 0 },
+    features: { compat: COMPAT.HAS_JOURNAL, incompat: INCOMPAT.EXTENT, roCompat: 0 },
     fastCommit: false,
     kernel: { major: 6, minor: 12 },
   };
   const none = { allowFastCommit: false, allowNoJournal: false };
   const features = (compat: number, roCompat = 0) =>
-    ({ compat, incompat: 0, roCompat }) as SafetyFacts['features'];
+    ({ compat, incompat: INCOMPAT.EXTENT, roCompat }) as SafetyFacts['features'];
 
   test.each<[string, Partial<SafetyFacts>]>([
     ['read-only', { readOnly: true }],

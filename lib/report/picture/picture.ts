@@ -5,7 +5,7 @@ export const PICTURE_FORMAT = 'ext4-defrag map';
 export const PICTURE_VERSION = 1;
 
 /** Runs of at least so many bytes, and less than twice that. */
-export type SizeClass = RunSums & { readonly atLeast: number };
+export type PictureSizeClass = RunSums & { readonly atLeast: number };
 
 /** Where everything lies on a filesystem's device at one time, as numbers and text, for a page or a file. */
 export interface Picture {
@@ -31,7 +31,11 @@ export interface Picture {
   readonly cells: string;
   /** Blocks. */
   readonly totals: Readonly<Record<Kind, number>>;
-  readonly free: { readonly runs: number; readonly longest: number; readonly sizes: readonly SizeClass[] };
+  readonly free: {
+    readonly runs: number;
+    readonly longest: number;
+    readonly sizes: readonly PictureSizeClass[];
+  };
   /** All regular files with extents; of a file's picture, that file. Null where they are not known. */
   readonly files: FileSums | null;
   /** The files that are named: the most fragmented ones first. */
@@ -52,7 +56,7 @@ export interface FileSums {
   readonly fragments: number;
   readonly idealFragments: number;
   /** Fragments by their size. */
-  readonly sizes: readonly SizeClass[];
+  readonly sizes: readonly PictureSizeClass[];
 }
 
 export interface PicturedFile {
