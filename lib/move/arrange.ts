@@ -2,7 +2,7 @@ import { closeFd } from '../kernel/handle.ts';
 import type { ExtentTable } from '../layout/extents.ts';
 import { fingerprint } from '../layout/fingerprint.ts';
 import { blocks, bytes, toBlocks, toBytes, type Blocks } from '../layout/units.ts';
-import { countUnaligned, type Segment } from '../place/assign.ts';
+import { countUnaligned, demand, type Segment } from '../place/assign.ts';
 import { DonorStock } from '../place/donors.ts';
 import { place } from '../place/place.ts';
 import { backAgain, countJumps, planSequence, sequenceOf, shareOut, type Sequence } from '../plan/arrange.ts';
@@ -15,6 +15,7 @@ import { Budget } from './budget.ts';
 import type { Candidate, Outcome, Verdict } from './candidate.ts';
 import { Gathering } from './gathering.ts';
 import { noAlignedPlace } from './judge.ts';
+import { Pace } from './pace/pace.ts';
 import { watched, Watchdog } from './watchdog.ts';
 
 /** What became of a group. */
@@ -53,65 +54,92 @@ export async function* arrange(
 ): AsyncGenerator<Exclude<Outcome, { kind: 'again' }> | Planned | Arranged, void, void> {
   using watchdog = await Watchdog.start(surroundings);
   const context = watched(surroundings, watchdog);
-  const { filesystem, dirFd, budget, reserveShare } = context;
-  const { blockSize } = filesystem;
+  const { filesystem, dirFd, reserveShare } = context;
   const sequence = sequenceOf(layoutsOf(group), blocksPerPage(context));
-  const jumpsBefore = countJumps(sequence);
-  const result = (changes: Partial<Arranged> = {}): Arranged => ({
-    kind: 'arranged',
+  const jumps = countJumps(sequence);
+  const planned = planSequence(sequence, group.whole, context.planOptions, filesystem.blockSize);
+  const result = {
+    kind: 'arranged' as const,
     group,
     files: 0,
-    jumpsBefore,
-    jumpsAfter: jumpsBefore,
+    jumpsBefore: jumps,
+    jumpsAfter: jumps,
     moved: blocks(0),
     reason: undefined,
     why: undefined,
-    ...changes,
-  });
-  const planned = planSequence(sequence, group.whole, context.planOptions, blockSize);
+  };
   // That nothing is to be done is nothing to tell of.
   if (typeof planned === 'string') {
-    yield result();
+    yield result;
     return;
   }
   const nearFd = await openParent(group.files[0]);
-  const stock = new DonorStock([nearFd ?? dirFd, dirFd], blockSize, reserveShare);
+  const stock = new DonorStock([nearFd ?? dirFd, dirFd], filesystem.blockSize, reserveShare);
+  let changes: Changes;
   try {
-    const room = { space: await stock.spendable(), budget: budget.bytesLeft / blockSize };
-    const most = blocks(Math.floor(Math.min(room.space, room.budget)));
-    const plan = planned.blocks <= most ? planned : limitPlan(planned, most);
-    const scarce: Reason = room.budget < room.space ? context.ending() : 'no-space';
-    if (plan === undefined) {
-      yield result({ reason: scarce });
-      return;
-    }
-    const placed = yield* placeSequence(plan, group, stock, context);
-    if (typeof placed.segments === 'string') {
-      yield result({ reason: placed.segments, why: placed.why });
-      return;
-    }
-    const count = placed.segments.reduce((sum, { length }) => sum + length, 0);
-    yield { kind: 'planned', blocks: blocks(count) };
-    yield* exchangeShares(sharesOf(group, sequence, placed.segments, context), context, verdicts);
-    let jumpsAfter = jumpsNow(group, verdicts, context);
-    // Who wants the space does not wait for that.
-    if (jumpsAfter >= jumpsBefore && !watchdog.signal.aborted) {
-      yield* putBack(verdicts, context);
-      jumpsAfter = jumpsNow(group, verdicts, context);
-    }
-    const moved = verdicts.reduce((sum, verdict) => sum + ('moved' in verdict ? verdict.moved : 0), 0);
-    const files = verdicts.filter(({ kind }) => kind === 'defragmented').length;
-    const cut = plan !== planned ? scarce : undefined;
-    const ended = budget.signal.aborted ? context.ending() : undefined;
-    const reason = ended ?? cut ?? (jumpsAfter < jumpsBefore ? undefined : 'not-improved');
-    // What is left is too little for another fragment.
-    if (cut === 'budget') surroundings.budget.giveUp();
-    yield result({ files, jumpsAfter, moved: blocks(moved), reason, why: watchdog.why ?? placed.why });
+    changes = yield* arrangeWith(stock, { group, sequence, planned, verdicts }, context, watchdog);
   } finally {
     // Each batch has committed what it exchanged.
     await stock.close();
     if (nearFd !== undefined) await closeFd(nearFd);
   }
+  // What is left is too little for another fragment.
+  if (changes.reason === 'budget' && changes.moved !== undefined) surroundings.budget.giveUp();
+  // Whoever hears of that may take his time: nothing is held any more.
+  yield { ...result, ...changes };
+}
+
+/** What came of a group. */
+type Changes = Partial<Omit<Arranged, 'kind' | 'group' | 'jumpsBefore'>>;
+
+/** A group that is worth arranging. */
+interface Arrangement {
+  readonly group: Group;
+  readonly sequence: Sequence;
+  readonly planned: FilePlan;
+  readonly verdicts: Verdict[];
+}
+
+/** @param stock holds what is allocated */
+async function* arrangeWith(
+  stock: DonorStock,
+  { group, sequence, planned, verdicts }: Arrangement,
+  context: BatchContext,
+  watchdog: Watchdog,
+): AsyncGenerator<Exclude<Outcome, { kind: 'again' }> | Planned, Changes, void> {
+  const { filesystem, budget } = context;
+  const jumpsBefore = countJumps(sequence);
+  const room = { space: await stock.spendable(), budget: budget.bytesLeft / filesystem.blockSize };
+  const plan = fit(planned, room, blocksPerPage(context));
+  const scarce: Reason = room.budget < room.space ? context.ending() : 'no-space';
+  if (plan === undefined) return { reason: scarce };
+  const placed = yield* placeSequence(plan, group, stock, context);
+  if (typeof placed.segments === 'string') return { reason: placed.segments, why: placed.why };
+  const count = placed.segments.reduce((sum, { length }) => sum + length, 0);
+  yield { kind: 'planned', blocks: blocks(count) };
+  yield* exchangeShares(sharesOf(group, sequence, placed.segments, context), context, verdicts);
+  let jumpsAfter = jumpsNow(group, verdicts, context);
+  // Who wants the space does not wait for that.
+  if (jumpsAfter >= jumpsBefore && !watchdog.signal.aborted) {
+    yield* putBack(verdicts, context, watchdog);
+    jumpsAfter = jumpsNow(group, verdicts, context);
+  }
+  const moved = verdicts.reduce((sum, verdict) => sum + ('moved' in verdict ? verdict.moved : 0), 0);
+  const files = verdicts.filter(({ kind }) => kind === 'defragmented').length;
+  const cut = plan.blocks < planned.blocks ? scarce : undefined;
+  const ended = budget.signal.aborted ? context.ending() : undefined;
+  const reason = ended ?? cut ?? (jumpsAfter < jumpsBefore ? undefined : 'not-improved');
+  return { files, jumpsAfter, moved: blocks(moved), reason, why: watchdog.why ?? placed.why };
+}
+
+/** As much of a plan as there is room for, in blocks; rather anywhere than not all of it. */
+function fit(plan: FilePlan, room: { space: number; budget: number }, perPage: number): FilePlan | undefined {
+  const need = plan.ranges.reduce((sum, range) => sum + demand(plan, range, perPage), 0);
+  if (need <= room.space && plan.blocks <= room.budget) return plan;
+  if (plan.align !== undefined && need > room.space) return fit({ ...plan, align: undefined }, room, perPage);
+  // A plan's share of the demand is taken for even.
+  const bySpace = Math.floor((room.space * plan.blocks) / need);
+  return limitPlan(plan, blocks(Math.floor(Math.min(bySpace, room.budget))));
 }
 
 const blocksPerPage = ({ pageSize, filesystem }: BatchContext): number =>
@@ -207,13 +235,18 @@ function jumpsNow(group: Group, verdicts: readonly Verdict[], context: BatchCont
   return countJumps(sequenceOf(layouts, blocksPerPage(context)));
 }
 
-/** Exchanges files back that have not become better by themselves, also when the run has been stopped. */
+/**
+ * Exchanges files back that have not become better by themselves, also when the run has been stopped: what is held waits
+ * for no limit then. Who wants the space does not wait for it either.
+ */
 async function* putBack(
   verdicts: Verdict[],
   context: BatchContext,
+  watchdog: Watchdog,
 ): AsyncGenerator<Exclude<Outcome, Verdict | { kind: 'again' }>, void, void> {
   const candidates: Candidate[] = [];
   const kept: Verdict[] = [];
+  const moved = new Map<ScannedFile, Verdict & { kind: 'defragmented' }>();
   for (const verdict of verdicts) {
     const segments = verdict.candidate.share?.segments ?? [];
     if (verdict.kind !== 'defragmented' || verdict.gain.fragmentsAfter < verdict.gain.fragmentsBefore) {
@@ -221,15 +254,23 @@ async function* putBack(
       continue;
     }
     const { before, after } = verdict.layouts;
-    candidates.push(candidateFor(verdict.candidate.file, after, backAgain(segments, before), context));
+    moved.set(verdict.candidate.file, verdict);
+    const back = backAgain(segments, before, after);
+    candidates.push(candidateFor(verdict.candidate.file, after, back, context));
   }
-  const moved = verdicts.filter((verdict) => !kept.includes(verdict));
-  using budget = new Budget(undefined, {});
+  using budget = new Budget(undefined, { signal: watchdog.signal });
+  const pace = context.budget.signal.aborted ? new Pace({}, context.filesystem.id) : context.pace;
   const back: Verdict[] = [];
-  yield* exchangeShares(candidates, { ...context, budget }, back);
-  const isBack = new Set(
-    back.flatMap(({ kind, candidate }) => (kind === 'defragmented' ? candidate.file : [])),
-  );
+  yield* exchangeShares(candidates, { ...context, budget, pace }, back);
+  for (const verdict of back) {
+    const { file } = verdict.candidate;
+    const was = moved.get(file);
+    if (verdict.kind !== 'defragmented' || was === undefined) continue;
+    const { after } = verdict.layouts;
+    if (fingerprint(after) === fingerprint(was.layouts.before)) moved.delete(file);
+    // It is where it is: some of it is back, and some is not.
+    else moved.set(file, { ...was, layouts: { ...was.layouts, after } });
+  }
   // What could not go back stays moved, and is told of as such.
-  verdicts.splice(0, Infinity, ...kept, ...moved.filter(({ candidate }) => !isBack.has(candidate.file)));
+  verdicts.splice(0, Infinity, ...kept, ...moved.values());
 }

@@ -12,6 +12,7 @@ import { relocationsOf, undoRanges } from '../plan/follow.ts';
 import { clip, relocate, type Relocation } from '../plan/plan.ts';
 import type { PlanStep } from '../plan/planFile.ts';
 import type { MovingEvent } from '../report/events.ts';
+import { counted } from '../report/format.ts';
 import { moveBatch, type BatchContext } from './batch.ts';
 import { leftAlone, type Candidate, type Outcome, type Verdict } from './candidate.ts';
 import type { Run } from './defragment.ts';
@@ -23,6 +24,7 @@ const MiB = 1024 * 1024;
 
 /** Bytes that are moved to a third place at a time at most. */
 const MOST_ASIDE = 64 * MiB;
+const USERS = 'are in use by others, or by the kernel for what a file is made of (extent trees)';
 /** The share of what may be allocated that is held from the beginning: to go to a third place takes some. */
 const MOST_HELD = 0.75;
 /** How often places that are free are asked for before a file stays. */
@@ -168,7 +170,7 @@ class Restoration {
     const taken: Returning[] = [];
     for (const file of this.#returning.values()) {
       const inTheWay: OwnedExtent[] = [];
-      let lost = false;
+      let lost = 0;
       for (const { physical: start, length } of file.wants) {
         for (const gap of gapsIn({ start, length }, this.#tokens)) {
           let missing: number = gap.length;
@@ -180,10 +182,11 @@ class Restoration {
             missing -= part.length;
             inTheWay.push(part);
           }
-          lost ||= missing > 0;
+          lost += missing;
         }
       }
-      if (lost) taken.push(file);
+      file.why = lost === 0 ? undefined : `${counted(lost, 'block')} of its old place ${USERS}`;
+      if (lost > 0) taken.push(file);
       else if (inTheWay.length === 0) ready.push(file);
       else blocked.push({ file, inTheWay, size: inTheWay.reduce((sum, { length }) => sum + length, 0) });
     }

@@ -1,4 +1,4 @@
-import { EXTENT_FLAG, ExtentTable } from '../layout/extents.ts';
+import { EXTENT_FLAG, ExtentTable, type Extent } from '../layout/extents.ts';
 import { countFragments, fragmentStarts } from '../layout/fragments.ts';
 import { fingerprint } from '../layout/fingerprint.ts';
 import { blocks, type Blocks, type Bytes } from '../layout/units.ts';
@@ -144,28 +144,38 @@ export function followShare(
 const endOf = ({ logical, length }: Segment): number => logical + length;
 
 /**
- * What puts a file back that has been moved: its blocks lie now where the file is to lie again.
+ * What puts a file back that has been moved, or as much of it as was: its blocks lie now where the file is to lie again.
  *
  * @param before the layout as it was, merged
+ * @param after as it is now: what has not got the place of its segment has its old one still
  */
-export function backAgain(segments: readonly Segment[], before: ExtentTable): Segment[] {
+export function backAgain(segments: readonly Segment[], before: ExtentTable, after: ExtentTable): Segment[] {
   const back: Segment[] = [];
-  for (const { donorFd, logical, donor, length } of segments) {
-    for (const extent of before) {
-      const from = Math.max(logical, extent.logical);
-      const to = Math.min(logical + length, extent.logical + extent.length);
-      if (from >= to) continue;
-      back.push({
-        donorFd,
-        logical: blocks(from),
-        donor: blocks(donor + from - logical),
-        physical: blocks(extent.physical + from - extent.logical),
-        length: blocks(to - from),
-      });
+  for (const { donorFd, logical, donor, physical, length } of segments) {
+    for (const was of before) {
+      const [first, end] = overlap(was, logical, logical + length);
+      if (first >= end) continue;
+      for (const is of after) {
+        const [from, to] = overlap(is, first, end);
+        if (from >= to || is.physical - is.logical !== physical - logical) continue;
+        back.push({
+          donorFd,
+          logical: blocks(from),
+          donor: blocks(donor + from - logical),
+          physical: blocks(was.physical + from - was.logical),
+          length: blocks(to - from),
+        });
+      }
     }
   }
   return back;
 }
+
+/** The logical blocks of an extent from one to another. */
+const overlap = ({ logical, length }: Extent, from: number, to: number): [number, number] => [
+  Math.max(from, logical),
+  Math.min(to, logical + length),
+];
 
 /** Cuts files into groups of at most so many bytes, in order. A larger file is a group of its own. */
 export function* groupsOf<F extends { readonly size: Bytes }>(

@@ -151,8 +151,15 @@ describe.each([1, 4])('with %i blocks to a page', (blocksPerPage) => {
           for (const { logical, donor } of shares[i])
             expect(Math.abs(logical - donor) % blocksPerPage).toBe(0);
           // What was exchanged, and exchanged again, is where it was.
-          const back = relocate(after[i], backAgain(shares[i], layout));
+          const back = relocate(after[i], backAgain(shares[i], layout, after[i]));
           expect(fingerprint(back)).toBe(fingerprint(mergeExtents(layout)));
+          // The same when only some of it was moved: the rest must not be exchanged with what is not its own.
+          const moved = shares[i].slice(0, shares[i].length >> 1);
+          const some = relocate(layout, moved);
+          const partBack = backAgain(shares[i], layout, some);
+          expect(fingerprint(relocate(some, partBack))).toBe(fingerprint(mergeExtents(layout)));
+          const count = (list: readonly Segment[]) => list.reduce((sum, { length }) => sum + length, 0);
+          expect(count(partBack)).toBe(count(moved));
         }
       }),
     );
