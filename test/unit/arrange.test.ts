@@ -154,12 +154,12 @@ describe.each([1, 4])('with %i blocks to a page', (blocksPerPage) => {
           const back = relocate(after[i], backAgain(shares[i], layout, after[i]));
           expect(fingerprint(back)).toBe(fingerprint(mergeExtents(layout)));
           // The same when only some of it was moved: the rest must not be exchanged with what is not its own.
-          const moved = shares[i].slice(0, shares[i].length >> 1);
-          const some = relocate(layout, moved);
+          const part = shares[i].slice(0, shares[i].length >> 1);
+          const some = relocate(layout, part);
           const partBack = backAgain(shares[i], layout, some);
           expect(fingerprint(relocate(some, partBack))).toBe(fingerprint(mergeExtents(layout)));
           const count = (list: readonly Segment[]) => list.reduce((sum, { length }) => sum + length, 0);
-          expect(count(partBack)).toBe(count(moved));
+          expect(count(partBack)).toBe(count(part));
         }
       }),
     );
