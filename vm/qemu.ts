@@ -17,6 +17,8 @@ export interface Disk {
   readonly file: string;
   /** What the guest writes is thrown away, so that the file serves any number of guests at once. */
   readonly discardWrites: boolean;
+  /** A file that gets a log of all that is written and flushed, in the format of dm-log-writes. */
+  readonly log?: string | undefined;
 }
 
 export interface Machine {
@@ -66,9 +68,22 @@ function value(text: string): string {
   return text.replaceAll(',', ',,');
 }
 
-function diskArguments({ serial, file, discardWrites }: Disk): string[] {
+function diskArguments({ serial, file, discardWrites, log }: Disk): string[] {
+  if (log !== undefined) return loggedDiskArguments(serial, file, log);
   const drive = `if=none,id=${serial},file=${value(file)},format=raw,cache=unsafe,discard=unmap,snapshot=${discardWrites ? 'on' : 'off'}`;
   return ['-drive', drive, '-device', `virtio-blk-pci,drive=${serial},serial=${serial}`];
+}
+
+/** The log keeps its flushes; what is below it is on no real device and needs none. */
+function loggedDiskArguments(serial: string, file: string, log: string): string[] {
+  const child = (name: string, path: string) =>
+    `${name}.driver=file,${name}.filename=${value(path)},${name}.cache.no-flush=on`;
+  return [
+    '-blockdev',
+    `driver=blklogwrites,node-name=${serial},discard=unmap,${child('file', file)},${child('log', log)}`,
+    '-device',
+    `virtio-blk-pci,drive=${serial},serial=${serial}`,
+  ];
 }
 
 function channelArguments(channel: Channel, index: number): string[] {

@@ -13,6 +13,12 @@ import { guestEnvironment, jobScript } from './job.ts';
 import { defaultKernel, prepareKernel } from './kernels.ts';
 import { chooseAccelerator, requireQemu, type Accelerator, type Disk } from './qemu.ts';
 
+/** A raw image, and an empty file that gets the log of what is written to it; see {@link Disk.log}. */
+export interface LoggedDisk {
+  readonly file: string;
+  readonly log: string;
+}
+
 export interface VmOptions extends Partial<GuestOptions> {
   /** One word is a line for the shell, several are a program and its arguments. */
   readonly command: readonly string[];
@@ -22,7 +28,7 @@ export interface VmOptions extends Partial<GuestOptions> {
   /** In MiB. */
   readonly memory?: number;
   /** Further disks: raw images, writable, known in the guest as /dev/extra1, /dev/extra2, … */
-  readonly disks?: readonly string[];
+  readonly disks?: readonly (string | LoggedDisk)[];
   /** The default is KVM where a guest boots on it, and emulation otherwise. */
   readonly accelerator?: Accelerator;
   /** Told what takes time before the guest starts. */
@@ -65,10 +71,11 @@ export async function runInVm(options: VmOptions): Promise<VmResult> {
       { serial: 'base', file: base, discardWrites: true },
       { serial: 'modules', file: kernel.modulesDisk, discardWrites: true },
       ...(await Promise.all([projectDisk(project, folder), scratchDisk(folder)])),
-      ...(options.disks ?? []).map((file, index) => ({
+      ...(options.disks ?? []).map((disk, index) => ({
         serial: `extra${index + 1}`,
-        file: resolve(file),
+        file: resolve(typeof disk === 'string' ? disk : disk.file),
         discardWrites: false,
+        log: typeof disk === 'string' ? undefined : resolve(disk.log),
       })),
     ];
     const memory = options.memory ?? defaultMemory;

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 
 const out = fileURLToPath(new URL('../../build/test/', import.meta.url));
 mkdirSync(out, { recursive: true });
-for (const name of ['writer', 'crash']) {
+for (const name of ['writer', 'crash', 'records']) {
   const source = fileURLToPath(new URL(`${name}.c`, import.meta.url));
   const program = `${out}${name}`;
   if (existsSync(program) && statSync(program).mtimeMs >= statSync(source).mtimeMs) continue;
