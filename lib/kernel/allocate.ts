@@ -63,3 +63,8 @@ export async function allocateBeside(fd: number, offset: Bytes): Promise<void> {
   // Some kernels go on with a buffered write where a direct one wrote nothing. A dirty page would be in the way.
   await syncFileRange(fd, offset, 1 as Bytes, SYNC_RANGE.ALL);
 }
+
+/** Makes the page of a temporary file at an offset dirty. @throws a system error ENOSPC, EIO */
+export async function makeDirty(fd: number, offset: Bytes): Promise<void> {
+  await promisify(write)(fd, ONE_BYTE, 0, 1, offset);
+}

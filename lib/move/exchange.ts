@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { readahead, SYNC_RANGE, syncFileRange } from '../kernel/cache.ts';
+import { makeDirty } from '../kernel/allocate.ts';
+import { FADV, fadvise, readahead, SYNC_RANGE, syncFileRange } from '../kernel/cache.ts';
 import { isSystemFailure, type SystemError } from '../kernel/errors.ts';
 import { fiemap } from '../kernel/fiemap.ts';
-import { moveExtents } from '../kernel/moveExtent.ts';
+import { moveExtents, type MoveResult } from '../kernel/moveExtent.ts';
 import { EXTENT_FLAG } from '../layout/extents.ts';
 import { blocks, bytes, toBytes, type Blocks, type Bytes } from '../layout/units.ts';
 import type { Segment } from '../place/assign.ts';
@@ -20,15 +21,27 @@ export interface ExchangeResult {
   readonly error: SystemError | undefined;
 }
 
+/** For a file that others may write to meanwhile. */
+export interface Exposed {
+  readonly blocksPerPage: number;
+  /** Makes what was exchanged durable. */
+  readonly commit: () => Promise<void>;
+}
+
 /**
  * Exchanges a segment with its donor blocks, however many calls that takes. After a short or failed call the layout
  * itself says what is left: `moved_len` cannot be trusted on every kernel, and exchanging a block twice would put it
  * back.
  */
-export async function exchange(fd: number, segment: Segment, blockSize: Bytes): Promise<ExchangeResult> {
+export async function exchange(
+  fd: number,
+  segment: Segment,
+  blockSize: Bytes,
+  exposed?: Exposed,
+): Promise<ExchangeResult> {
   const progress = { moved: 0 };
   try {
-    const error = await exchangeOrThrow(fd, segment, blockSize, progress);
+    const error = await exchangeOrThrow(fd, segment, blockSize, progress, exposed);
     return { moved: blocks(progress.moved), error };
   } catch (error) {
     // What fails for this file must not keep the others of its batch from being judged.
@@ -42,6 +55,7 @@ async function exchangeOrThrow(
   segment: Segment,
   blockSize: Bytes,
   progress: { moved: number },
+  exposed: Exposed | undefined,
 ): Promise<SystemError | undefined> {
   let left: readonly Segment[] = [segment];
   let error: SystemError | undefined;
@@ -49,7 +63,9 @@ async function exchangeOrThrow(
     if (attempt > 0) await giveWay(fd, left, blockSize, attempt);
     error = undefined;
     for (const part of left) {
-      const result = await moveExtents(fd, part.donorFd, part.logical, part.donor, part.length);
+      const result = await (exposed === undefined
+        ? moveExtents(fd, part.donorFd, part.logical, part.donor, part.length)
+        : moveCommitted(fd, part, blockSize, exposed));
       progress.moved += result.moved;
       error = result.error ?? error;
       if (result.error !== undefined) break;
@@ -60,6 +76,42 @@ async function exchangeOrThrow(
     if (left.length === 0) error = undefined;
   }
   return error;
+}
+
+/**
+ * Exchanges a part so that it is durable before anybody can write to it again. Meeting a donor page that is dirty,
+ * MOVE_EXT commits the journal, to be rid of it, before it gives up with EBUSY, and it still holds the file's lock then
+ * (fs/ext4/move_extent.c): so the last donor page is made dirty. Only that page is exchanged without such protection,
+ * and committed right afterwards. Who writes through a mapping takes no lock, and is exposed until the call returns.
+ */
+async function moveCommitted(
+  fd: number,
+  part: Segment,
+  blockSize: Bytes,
+  { blocksPerPage, commit }: Exposed,
+): Promise<MoveResult> {
+  const { donorFd, length } = part;
+  const first = part.donor + length - 1;
+  const last = first - (first % blocksPerPage);
+  const before = blocks(Math.max(0, last - part.donor));
+  let moved = 0;
+  if (before > 0) {
+    const page = [bytes(last * blockSize), bytes(blocksPerPage * blockSize)] as const;
+    await makeDirty(donorFd, page[0]);
+    const result = await moveExtents(fd, donorFd, part.logical, part.donor, length);
+    moved = result.moved;
+    await syncFileRange(donorFd, ...page, SYNC_RANGE.ALL);
+    await fadvise(donorFd, ...page, FADV.DONTNEED);
+    // It was not the dirty page that ended it, or it was passed over and all has moved: what is left is looked for.
+    if (result.error?.code !== 'EBUSY' || moved !== before) {
+      await commit();
+      return result;
+    }
+  }
+  const start = blocks(part.logical + before);
+  const result = await moveExtents(fd, donorFd, start, blocks(part.donor + before), blocks(length - before));
+  await commit();
+  return { moved: blocks(moved + result.moved), error: result.error };
 }
 
 /**

@@ -41,6 +41,7 @@ export interface MovingFile {
 
 export interface PipelineContext {
   readonly blockSize: Bytes;
+  readonly blocksPerPage: number;
   readonly readAhead: ReadAhead;
   readonly barrier: Barrier;
   readonly leases: Leases;
@@ -129,9 +130,11 @@ async function exchangeChunk(
     return true;
   }
   let started = 0;
-  const { moved, error } = await context.leases.exchange(file.fd, () => {
+  const { blockSize, blocksPerPage, barrier, leases } = context;
+  const exposed = leases.holds(file.fd) ? undefined : { blocksPerPage, commit: () => barrier.commit() };
+  const { moved, error } = await leases.exchange(file.fd, () => {
     started = performance.now();
-    return exchange(file.fd, part, context.blockSize);
+    return exchange(file.fd, part, blockSize, exposed);
   });
   // Small ones share their way, which says nothing of one call.
   if (!chunk.small) context.pace.took(chunk.length, performance.now() - started);

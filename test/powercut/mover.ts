@@ -7,6 +7,7 @@ import { open } from 'node:fs/promises';
 import { execa } from 'execa';
 import { defragment } from '../../lib/index.ts';
 import { Barrier } from '../../lib/move/barrier.ts';
+import { Leases } from '../../lib/move/lease.ts';
 
 const [mover, folder, device, offset] = process.argv.slice(2);
 
@@ -23,8 +24,12 @@ async function move(): Promise<string> {
     const { all } = await execa('e4defrag', [folder], { all: true, reject: false });
     return all.split('\n').findLast((line) => line.trim() !== '') ?? '';
   }
-  // The test of the test: every exchange stays uncommitted until somebody else commits.
-  if (mover === 'no-barrier') Barrier.prototype.commit = () => Promise.resolve();
+  if (mover === 'no-barrier') {
+    // The test of the test: every exchange stays uncommitted until somebody else commits.
+    Barrier.prototype.commit = () => Promise.resolve();
+    // As if nobody else had any file open: none is exchanged in the way that commits.
+    Leases.prototype.holds = () => true;
+  }
   let last = '';
   for await (const event of defragment([folder], { full: true })) {
     if (event.type === 'failed') throw new Error(JSON.stringify(event));
