@@ -2,7 +2,7 @@
 // and note what was acknowledged in a VM whose disks log every write and flush; on this machine the logs are replayed up
 // to many points, and what a power cut there would leave is mounted and checked.
 import { parseArgs } from 'node:util';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
@@ -61,7 +61,7 @@ async function record(folder: string, run: Run): Promise<void> {
   const disks = run.scenarios.map((scenario) => filesOf(folder, run, scenario));
   for (const [i, { image, file, log }] of disks.entries()) {
     await makeImage(image, run.scenarios[i]);
-    await makeImage(file, run.scenarios[i]);
+    await copyFile(image, file);
     await writeFile(log, '');
   }
   const work = run.scenarios.map((scenario, i) => guestLines(scenario, i + 1, seed));
@@ -122,7 +122,9 @@ try {
   );
   console.log('| --- | --- | --- | --- | --- | --- | --- | --- |');
   for (const text of rows) console.log(text);
-  console.log(`\next4-defrag: ${cuts} power cuts; ${failures === 0 ? 'as it should be' : `${failures} rows are not`}`);
+  console.log(
+    `\next4-defrag: ${cuts} power cuts; ${failures === 0 ? 'as it should be' : `${failures} rows are not`}`,
+  );
 } finally {
   if (values.logs === undefined) await rm(folder, { recursive: true, force: true });
 }

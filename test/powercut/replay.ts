@@ -118,4 +118,3 @@ function note(log: WriteLog, entry: LogEntry, acknowledged: Acknowledged): void 
     if (mark !== undefined) acknowledged.take(mark);
   }
 }
-

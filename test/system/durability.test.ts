@@ -112,32 +112,40 @@ test('without the barrier it would not: this is what the barrier is for', async 
   expect(await survives('ordered', (path) => moveWith(path), last)).toBe(true);
 });
 
-test.each([1024, 4096])('an exchange of an open file is durable before anybody can write again (%d)', async (blockSize) => {
-  const l = await useLab({
-    blockSize,
-    mount: 'commit=600',
-    expectedLog: /shut down|I\/O error|[Aa]bort|error -5|JBD2/,
-  });
-  const path = l.path('database');
-  await writeFile(path, randomBytes(8 * MiB));
-  await l.fragment('database', 16384 / blockSize);
-  await l.remount();
-  const fd = await l.open('database');
-  const application = openSync(path, 'r+');
-  const donorFd = await openTemporary(await l.open('.', O.RDONLY));
-  const length = 8 * MiB;
-  await fallocate(donorFd, 0, bytes(0), bytes(length));
-  await readahead(fd, bytes(0), bytes(length), bytes(128 * 1024));
-  const count = blocks(length / blockSize);
-  const physical = [...(await fiemap(donorFd, bytes(blockSize)))][0].physical;
-  const segment = { donorFd, logical: blocks(0), donor: blocks(0), physical, length: count };
-  const blocksPerPage = (await pageSize()) / blockSize;
-  // The barrier comes after the call: here it never does.
-  const result = await exchange(fd, segment, bytes(blockSize), { blocksPerPage, commit: () => Promise.resolve() });
-  expect(result).toEqual({ moved: count, error: undefined });
-  await execa(CRASH, [path, String(OFFSET), String(LENGTH), 'N']);
-  closeSync(application);
-  await closeFd(donorFd);
-  await l.remount();
-  expect((await readFile(path)).subarray(OFFSET, OFFSET + LENGTH).equals(Buffer.alloc(LENGTH, 'N'))).toBe(true);
-});
+test.each([1024, 4096])(
+  'an exchange of an open file is durable before anybody can write again (%d)',
+  async (blockSize) => {
+    const l = await useLab({
+      blockSize,
+      mount: 'commit=600',
+      expectedLog: /shut down|I\/O error|[Aa]bort|error -5|JBD2/,
+    });
+    const path = l.path('database');
+    await writeFile(path, randomBytes(8 * MiB));
+    await l.fragment('database', 16384 / blockSize);
+    await l.remount();
+    const fd = await l.open('database');
+    const application = openSync(path, 'r+');
+    const donorFd = await openTemporary(await l.open('.', O.RDONLY));
+    const length = 8 * MiB;
+    await fallocate(donorFd, 0, bytes(0), bytes(length));
+    await readahead(fd, bytes(0), bytes(length), bytes(128 * 1024));
+    const count = blocks(length / blockSize);
+    const physical = [...(await fiemap(donorFd, bytes(blockSize)))][0].physical;
+    const segment = { donorFd, logical: blocks(0), donor: blocks(0), physical, length: count };
+    const blocksPerPage = (await pageSize()) / blockSize;
+    // The barrier comes after the call: here it never does.
+    const result = await exchange(fd, segment, bytes(blockSize), {
+      blocksPerPage,
+      commit: () => Promise.resolve(),
+    });
+    expect(result).toEqual({ moved: count, error: undefined });
+    await execa(CRASH, [path, String(OFFSET), String(LENGTH), 'N']);
+    closeSync(application);
+    await closeFd(donorFd);
+    await l.remount();
+    expect((await readFile(path)).subarray(OFFSET, OFFSET + LENGTH).equals(Buffer.alloc(LENGTH, 'N'))).toBe(
+      true,
+    );
+  },
+);
