@@ -19,9 +19,15 @@ interface Case {
   readonly data: 'ordered' | 'writeback';
   readonly blockSize: 1024 | 4096;
   readonly mover: Mover;
-  /** The applications keep their files open, so that no lease keeps them out while a file is moved. */
+  /**
+   * The applications keep their files open, so that no lease keeps them out while a file is moved, and only those write
+   * that commit nothing by themselves: fdatasync and O_DSYNC.
+   */
   readonly held: boolean;
 }
+
+/** As in test/support/records.c. */
+const WRITERS = { all: 0b11111, committingNothing: 0b00110 };
 
 const share = process.argv.includes('--share');
 const seed = Number(process.env.POWERCUT_SEED ?? 1);
@@ -124,7 +130,7 @@ async function inGuest(
   }
   const commands = cases.map(
     ({ data, blockSize, held, mover }, i) =>
-      `bash test/powercut/guest.sh /dev/extra${i + 1} ${data} ${blockSize} ${Number(held)} ${mover} ${FILESYSTEM}`,
+      `bash test/powercut/guest.sh /dev/extra${i + 1} ${data} ${blockSize} ${Number(held)} ${held ? WRITERS.committingNothing : WRITERS.all} ${mover} ${FILESYSTEM}`,
   );
   const killed = new AbortController();
   let seen = '';

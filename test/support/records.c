@@ -1,7 +1,7 @@
 // Applications that sync what they write, and what must be left of that after a power cut.
 //
 //   records make FOLDER BLOCK              makes the files
-//   records write FOLDER BLOCK DEVICE AT HELD   writes and syncs records until SIGTERM
+//   records write FOLDER BLOCK DEVICE AT HELD WRITERS   writes and syncs records until SIGTERM
 //   records verify FOLDER BLOCK TABLE      looks at every block of every file
 //
 // A record is a block of BLOCK bytes. It consists of units of 16 bytes, each of which says which file and which slot
@@ -9,7 +9,8 @@
 // older than what was acknowledged. A block that was being written when the power went may be of two ages.
 //
 // Four files are overwritten in place, each synced in another way, and one grows; HELD is 1 for writers that keep their
-// files open, 0 for those that open them for each record. When a sync has returned, the record is acknowledged: a sector
+// files open, 0 for those that open them for each record; WRITERS has a bit for each of the five that shall write: those of
+// fsync, fdatasync, O_DSYNC, msync, and the file that grows. fdatasync and O_DSYNC alone commit nothing. When a sync has returned, the record is acknowledged: a sector
 // that names it is written to DEVICE, past its filesystem, from the byte AT on. TABLE has, for each file and slot, the
 // age of the youngest record that was acknowledged: little-endian, 32 bits each.
 #define _GNU_SOURCE
@@ -31,7 +32,7 @@ enum { APPENDED = 4 };
 
 static const char *folder;
 static size_t block;
-static int held, marks;
+static int held, writers, marks;
 static off_t marks_at;
 static atomic_uint marked;
 static volatile sig_atomic_t stopped;
@@ -138,8 +139,12 @@ static int write_all(const char *device) {
   signal(SIGTERM, stop);
   marks = open(device, O_WRONLY | O_DIRECT);
   if (marks < 0) return perror(device), 1;
-  for (uintptr_t file = 0; file < WRITTEN; file++) pthread_create(&threads[file], NULL, write_records, (void *)file);
-  for (int file = 0; file < WRITTEN; file++) pthread_join(threads[file], NULL);
+  for (uintptr_t file = 0; file < WRITTEN; file++) {
+    if (writers & 1 << file) pthread_create(&threads[file], NULL, write_records, (void *)file);
+  }
+  for (int file = 0; file < WRITTEN; file++) {
+    if (writers & 1 << file) pthread_join(threads[file], NULL);
+  }
   printf("%u records\n", marked);
   return 0;
 }
@@ -196,8 +201,9 @@ int main(int argc, char **argv) {
   if (block < sizeof(struct unit) || block > 65536) return 2;
   if (!strcmp(argv[1], "make")) return make();
   if (!strcmp(argv[1], "verify") && argc == 5) return verify(argv[4]);
-  if (strcmp(argv[1], "write") || argc != 7) return 2;
+  if (strcmp(argv[1], "write") || argc != 8) return 2;
   marks_at = strtoll(argv[5], NULL, 10);
   held = atoi(argv[6]);
+  writers = atoi(argv[7]);
   return write_all(argv[4]);
 }
