@@ -1,6 +1,6 @@
 // All tests, each stage said before it runs: `npm test`. Options:
 //
-//   --only STAGE[,STAGE]   static, unit, browser, system, sanitized, torture, vm, package
+//   --only STAGE[,STAGE]   static, unit, browser, system, sanitized, torture, vm, powercut, package
 //   --every-file           in the VMs too, run all system tests and not only what the kernel can make a difference to
 //
 // Ends with what each stage took and had, and with one line that counts every test of every stage.
@@ -141,6 +141,11 @@ const stages = {
     if (freemem() > VM_MEMORY * runs.length) await Promise.all(runs.map((start) => start('together')));
     else for (const start of runs) await start('');
   },
+  async powercut() {
+    const name = 'a share of the power cuts';
+    if (process.getuid() !== 0) skip(name, 'it needs root for loop devices');
+    else await suite(name, bin('tsx'), ['test/powercut/main.ts', '--share']);
+  },
   async package() {
     await check('package: publint', bin('publint'), ['--strict']);
     await check('package: types', bin('attw'), ['--pack', '.', '--profile', 'esm-only']);
@@ -159,7 +164,7 @@ if (unknown.length > 0) {
   console.error(`test/run.mjs: no stage ${unknown.join(', ')}; there are ${Object.keys(stages).join(', ')}`);
   process.exit(2);
 }
-if (only.some((name) => ['system', 'sanitized', 'torture', 'vm'].includes(name))) {
+if (only.some((name) => ['system', 'sanitized', 'torture', 'vm', 'powercut'].includes(name))) {
   await check('test programs', process.execPath, ['test/support/build.mjs']);
 }
 for (const name of only) await stages[name]();
