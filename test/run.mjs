@@ -5,7 +5,7 @@
 //
 // Ends with what each stage took and had, and with one line that counts every test of every stage.
 import { spawn } from 'node:child_process';
-import { freemem, release } from 'node:os';
+import { release } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
@@ -14,50 +14,29 @@ const bin = (name) => `${root}node_modules/.bin/${name}`;
 /** Of each stage that has run: its name, how many of its tests passed, failed and were skipped, and its seconds. */
 const results = [];
 
-/**
- * Runs a command, shows its output as it comes, and answers its exit code and its standard output.
- *
- * @param mark put before each line, for commands that run at the same time
- */
-function run(command, args, mark = '') {
+/** Runs a command, shows its output as it comes, and answers its exit code and its standard output. */
+function run(command, args) {
   return new Promise((resolve) => {
     const child = spawn(command, args, {
       cwd: root,
       env: { ...process.env, NO_COLOR: '1' },
-      stdio: ['ignore', 'pipe', mark === '' ? 'inherit' : 'pipe'],
+      stdio: ['ignore', 'pipe', 'inherit'],
     });
-    const show = (to) => {
-      let rest = '';
-      return {
-        write(data) {
-          const lines = (rest + data).split('\n');
-          rest = lines.pop();
-          for (const line of lines) to.write(`${mark}${line}\n`);
-        },
-        end: () => rest !== '' && to.write(`${mark}${rest}\n`),
-      };
-    };
-    const [out, err] = [show(process.stdout), show(process.stderr)];
     let output = '';
     child.stdout.on('data', (data) => {
       output += data;
-      out.write(data);
+      process.stdout.write(data);
     });
-    child.stderr?.on('data', (data) => err.write(data));
     child.on('error', (error) => resolve({ code: 127, output: String(error) }));
-    child.on('close', (code) => {
-      out.end();
-      err.end();
-      resolve({ code: code ?? 1, output });
-    });
+    child.on('close', (code) => resolve({ code: code ?? 1, output }));
   });
 }
 
 /** Has a stage done, and notes its result: `count` answers its counts from what {@link run} answers. */
-async function stage(name, command, args, count, mark) {
+async function stage(name, command, args, count) {
   console.log(`\n== ${name}`);
   const started = Date.now();
-  const counts = count(await run(command, args, mark));
+  const counts = count(await run(command, args));
   results.push({ name, ...counts, seconds: Math.round((Date.now() - started) / 1000) });
 }
 
@@ -70,20 +49,14 @@ const check = (name, command, args) =>
   }));
 
 /** A stage that is a vitest run, here or in the VM: its summary line says how many tests there were. */
-const suite = (name, command, args, mark) =>
-  stage(
-    name,
-    command,
-    args,
-    ({ code, output }) => {
-      const line = output.split('\n').findLast((text) => /^\s*Tests {2}/.test(text)) ?? '';
-      const count = (word) => Number(new RegExp(`(\\d+) ${word}`).exec(line)?.[1] ?? 0);
-      const [passed, skipped, failed] = [count('passed'), count('skipped'), count('failed')];
-      // A run that broke, or that ran nothing, has failed whatever it counted.
-      return { passed, skipped, failed: failed + ((code !== 0 && failed === 0) || passed === 0 ? 1 : 0) };
-    },
-    mark,
-  );
+const suite = (name, command, args) =>
+  stage(name, command, args, ({ code, output }) => {
+    const line = output.split('\n').findLast((text) => /^\s*Tests {2}/.test(text)) ?? '';
+    const count = (word) => Number(new RegExp(`(\\d+) ${word}`).exec(line)?.[1] ?? 0);
+    const [passed, skipped, failed] = [count('passed'), count('skipped'), count('failed')];
+    // A run that broke, or that ran nothing, has failed whatever it counted.
+    return { passed, skipped, failed: failed + ((code !== 0 && failed === 0) || passed === 0 ? 1 : 0) };
+  });
 
 function skip(name, why) {
   console.log(`\n== ${name}: skipped, ${why}`);
@@ -106,8 +79,6 @@ const KERNELS = [
   { kernel: '6.12', files: DEFAULT_KERNEL },
   { kernel: '6.1', files: ENGINE },
 ];
-/** Bytes that a VM needs while it runs. */
-const VM_MEMORY = 2.5 * 2 ** 30;
 
 const stages = {
   async static() {
@@ -131,15 +102,13 @@ const stages = {
     else await suite(name, bin('vitest'), ['run', '--project', 'torture']);
   },
   async vm() {
-    const runs = KERNELS.map(({ kernel, files }) => async (mark) => {
+    for (const { kernel, files } of KERNELS) {
       const chosen = options['every-file'] ? [] : files.map((name) => `test/system/${name}`);
       const vitest = ['node_modules/.bin/vitest', 'run', '--project', 'system', ...chosen];
+      // One at a time: an emulated guest keeps two processors busy.
       const args = ['vm/main.ts', '--kernel', kernel, '--timeout', '5400', ...vitest];
-      await suite(`system tests in a VM with Linux ${kernel}`, bin('tsx'), args, mark && `[${kernel}] `);
-    });
-    // An emulated guest keeps one processor busy most of the time.
-    if (freemem() > VM_MEMORY * runs.length) await Promise.all(runs.map((start) => start('together')));
-    else for (const start of runs) await start('');
+      await suite(`system tests in a VM with Linux ${kernel}`, bin('tsx'), args);
+    }
   },
   async powercut() {
     const name = 'a share of the power cuts';
