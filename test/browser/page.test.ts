@@ -241,6 +241,17 @@ describe('one picture', () => {
     expect(await page.locator('svg[role=img][aria-label]').count()).toBe(2);
   });
 
+  test('of a file shows where it lies, however little it is of the device', async () => {
+    const lone = sketch({
+      blocks: 2 ** 28,
+      files: [{ name: 'a', inode: 12, ranges: [{ start: 0, end: 1 }] }],
+    });
+    const page = await open({ ...lone, kind: 'file' });
+    const [there, elsewhere] = [await colourAt(page, 0.0005, 0.0005), await colourAt(page, 0.5, 0.5)];
+    expect(there).not.toBe(elsewhere);
+    expect(await page.locator('#files-table button').getAttribute('aria-pressed')).toBe('true');
+  });
+
   test('without privilege there are no files, and why', async () => {
     const page = await open(sketch({ blocks: 4096, unknown: 'the <b>device</b> is not yours' }));
     expect(await page.locator('#notes').innerText()).toContain('the <b>device</b> is not yours');

@@ -40,6 +40,16 @@ describe('a map of characters', () => {
     expect([one(12), one(13)]).toEqual([['  .'], ['  #']]);
   });
 
+  test('of a file shows every place where it has a block', () => {
+    const cells = {
+      ...cellsOf('......'),
+      other: [990, 990, 990, 990, 990, 990],
+      fragmented: [0, 0, 1, 0, 0, 0],
+    };
+    expect(drawCells(cells, PLAIN).rows).toEqual(['  ::::::']);
+    expect(drawCells(cells, PLAIN, true).rows).toEqual(['  ::x:::']);
+  });
+
   test('in colour says the same, and each stretch has its colour once', () => {
     const style = { width: 80, unicode: true, colour: true };
     const [row] = drawCells(cellsOf('##xx..'), style).rows;

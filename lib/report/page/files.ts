@@ -51,6 +51,10 @@ export class FileList {
     return this.#buttons.length;
   }
 
+  selectFirst(): void {
+    this.#buttons[0]?.click();
+  }
+
   /** Selects none. */
   clear(): void {
     for (const button of this.#buttons) button.setAttribute('aria-pressed', 'false');

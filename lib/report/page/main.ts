@@ -178,7 +178,11 @@ function addControls(): void {
 
 function addFiles(): void {
   byId('files').hidden = picture.unknown !== null;
-  if (picture.kind === 'file') byId('files-heading').textContent = 'The file';
+  if (picture.kind === 'file') {
+    byId('files-heading').textContent = 'The file';
+    // Of a large device it is so little that nobody would see it.
+    files.selectFirst();
+  }
   const cut = [...now.files, ...(before?.files ?? [])].some(({ extentsLeftOut }) => extentsLeftOut > 0);
   byId('files-note').textContent = [
     files.count === 0 ? 'No file is fragmented.' : 'Choose one to see where it lies.',

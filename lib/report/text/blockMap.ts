@@ -15,6 +15,8 @@ const GLYPHS: Readonly<Record<Kind, { unicode: string; ascii: string; colour: nu
 };
 const USED: readonly Kind[] = ['contiguous', 'fragmented', 'metadata', 'other'];
 
+const OF_FILES: readonly Kind[] = ['contiguous', 'fragmented'];
+
 /** A cell that has less in it than that looks free. */
 const LEAST_USED = 1 / 8;
 
@@ -27,15 +29,20 @@ export function glyph(kind: Kind, { unicode, colour }: MapStyle): string {
  * The device from left to right and top to bottom, a character for so many cells. It shows what most of them are used
  * for, apart from what is free.
  *
+ * @param ofFile whether what belongs to files is a single file's, which is shown wherever it has a block
  * @returns the rows, and how many cells a character has
  */
-export function drawCells(cells: Cells, style: MapStyle): { rows: string[]; cellsPerGlyph: number } {
+export function drawCells(
+  cells: Cells,
+  style: MapStyle,
+  ofFile = false,
+): { rows: string[]; cellsPerGlyph: number } {
   const count = cells.free.length;
   const width = Math.max(8, style.width - 2);
   const cellsPerGlyph = Math.max(1, Math.ceil(count / (width * MOST_ROWS)));
   const kinds: Kind[] = [];
   for (let from = 0; from < count; from += cellsPerGlyph) {
-    kinds.push(kindOf(cells, from, Math.min(count, from + cellsPerGlyph)));
+    kinds.push(kindOf(cells, from, Math.min(count, from + cellsPerGlyph), ofFile));
   }
   const rows: string[] = [];
   for (let from = 0; from < kinds.length; from += width) {
@@ -44,7 +51,7 @@ export function drawCells(cells: Cells, style: MapStyle): { rows: string[]; cell
   return { rows, cellsPerGlyph };
 }
 
-function kindOf(cells: Cells, from: number, to: number): Kind {
+function kindOf(cells: Cells, from: number, to: number, ofFile: boolean): Kind {
   const sum = (kind: Kind) => {
     let blocks = 0;
     for (let cell = from; cell < to; cell++) blocks += cells[kind][cell];
@@ -52,6 +59,8 @@ function kindOf(cells: Cells, from: number, to: number): Kind {
   };
   const used = USED.map((kind) => ({ kind, blocks: sum(kind) }));
   const all = used.reduce((blocks, one) => blocks + one.blocks, 0);
+  const present = used.find(({ kind, blocks }) => OF_FILES.includes(kind) && blocks > 0);
+  if (ofFile && present !== undefined) return present.kind;
   if (all < LEAST_USED * (all + sum('free'))) return 'free';
   return used.reduce((most, one) => (one.blocks > most.blocks ? one : most)).kind;
 }

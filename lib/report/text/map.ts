@@ -56,7 +56,7 @@ export class MapText implements Reporter<MappingEvent> {
 
   #drawn(map: MapEvent): string[] {
     const { style } = this.#common.options;
-    const { rows, cellsPerGlyph } = drawCells(map.cells, this.#style);
+    const { rows, cellsPerGlyph } = drawCells(map.cells, this.#style, map.kind === 'file');
     const perGlyph = Math.round(map.blocksPerCell * cellsPerGlyph) * map.blockSize;
     const size = formatRoundSize(map.blocks * map.blockSize);
     const again = this.#map === undefined ? [] : [''];
