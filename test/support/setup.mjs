@@ -2,7 +2,7 @@
 // system packages that it lacks. Plain JavaScript without dependencies, because it runs before anything is installed.
 // Every step that has nothing to do costs milliseconds and says nothing.
 //
-//   node test/support/setup.mjs [--for demo|vm|test|bench]
+//   node test/support/setup.mjs [--for demo|vm|test|bench|packages]
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
@@ -68,7 +68,15 @@ const TEST = {
   quotaon: 'quota',
   promtool: 'prometheus',
   strace: 'strace',
+  'aarch64-linux-gnu-g++': 'g++-aarch64-linux-gnu',
   'systemd-analyze': 'systemd',
+};
+/** Programs that packages are tried with, on other systems. */
+const PACKAGES = {
+  mmdebstrap: 'mmdebstrap',
+  lintian: 'lintian',
+  'qemu-aarch64-static': 'qemu-user-static',
+  'ansible-playbook': 'ansible-core',
 };
 const PURPOSES = {
   build: BUILD,
@@ -76,6 +84,7 @@ const PURPOSES = {
   vm: { ...BUILD, ...VM },
   test: { ...BUILD, ...TEST },
   bench: { ...BUILD, ...TEST, fio: 'fio' },
+  packages: { ...BUILD, ...TEST, ...PACKAGES },
 };
 
 function debianPackages() {
