@@ -25,9 +25,17 @@ export default defineConfig({
           hookTimeout: 60_000,
         },
       },
-      { test: { name: 'packages', include: ['test/packages/**/*.test.ts'], fileParallelism: false } },
       // For minutes, two at a time: `npm run torture`.
       { test: { name: 'torture', include: ['test/torture/**/*.test.ts'], pool: 'forks', maxWorkers: 2 } },
+      {
+        test: {
+          name: 'packages',
+          include: ['test/packages/**/*.test.ts'],
+          fileParallelism: false,
+          testTimeout: 600_000,
+          hookTimeout: 600_000,
+        },
+      },
     ],
   },
 });

@@ -15,7 +15,7 @@ let folder: string;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'ext4-defrag-packages-'));
   await execa('npm', ['run', '--silent', 'prebuilds'], { cwd: ROOT });
-}, 400_000);
+});
 afterAll(() => rm(folder, { recursive: true }));
 
 describe.each(['x64', 'arm64'] as const)('the addon for %s', (processor) => {
@@ -87,4 +87,4 @@ test('the npm package works without install scripts, and without a compiler', as
     './prebuilds/linux-arm64/ext4-defrag.node',
     './prebuilds/linux-x64/ext4-defrag.node',
   ]);
-}, 200_000);
+});

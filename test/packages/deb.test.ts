@@ -20,7 +20,7 @@ beforeAll(async () => {
     const make = [join(ROOT, 'share/packages/deb.mjs'), '--arch', arch, '--out', folder];
     debs.set(arch, (await execa(process.execPath, make)).stdout);
   }
-}, 400_000);
+});
 afterAll(() => rm(folder, { recursive: true }));
 
 describe.each(['amd64', 'arm64'])('the Debian package for %s', (arch) => {
@@ -92,4 +92,4 @@ test('is installed in a clean Debian, defragments there, and leaves nothing when
   const ours = (list: string[]) => list.filter((path) => !/^\/var\/lib\/dpkg\//.test(path));
   expect(ours(after)).toEqual(ours(files));
   expect(after.filter((path) => path.includes('ext4-defrag'))).toEqual([]);
-}, 400_000);
+});

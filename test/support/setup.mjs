@@ -2,7 +2,7 @@
 // system packages that it lacks. Plain JavaScript without dependencies, because it runs before anything is installed.
 // Every step that has nothing to do costs milliseconds and says nothing.
 //
-//   node test/support/setup.mjs [--for demo|vm|test|torture|bench]
+//   node test/support/setup.mjs [--for demo|vm|test|torture|bench|packages]
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
@@ -71,9 +71,17 @@ const TEST = {
   dmsetup: 'dmsetup',
   promtool: 'prometheus',
   strace: 'strace',
+  'aarch64-linux-gnu-g++': 'g++-aarch64-linux-gnu',
   'systemd-analyze': 'systemd',
 };
 const TORTURE = { ...MOUNT, cc: 'gcc', fio: 'fio', 'stress-ng': 'stress-ng' };
+/** Programs that packages are tried with, on other systems. */
+const PACKAGES = {
+  mmdebstrap: 'mmdebstrap',
+  lintian: 'lintian',
+  'qemu-aarch64-static': 'qemu-user-static',
+  'ansible-playbook': 'ansible-core',
+};
 const PURPOSES = {
   build: BUILD,
   demo: { ...BUILD, ...MOUNT },
@@ -81,6 +89,7 @@ const PURPOSES = {
   test: { ...BUILD, ...TEST, ...TORTURE, chromium: 'chromium' },
   torture: { ...BUILD, ...TORTURE },
   bench: { ...BUILD, ...TEST, fio: 'fio' },
+  packages: { ...BUILD, ...TEST, ...PACKAGES },
 };
 /** What needs these says that it is skipped where nobody may install them. */
 const DISPENSABLE = ['chromium'];
