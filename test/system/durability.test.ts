@@ -5,16 +5,8 @@ import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import { expect, test } from 'vitest';
 import { defragment } from '../../lib/index.ts';
-import { closeFd } from '../../lib/kernel/handle.ts';
-import { pageSize } from '../../lib/kernel/page.ts';
-import { Barrier } from '../../lib/move/barrier.ts';
-import { Budget } from '../../lib/move/budget.ts';
-import { moveBatch, placeWhereFree } from '../../lib/move/batch.ts';
-import { Pace } from '../../lib/move/pace/pace.ts';
-import { Scanner, type ScannedFile } from '../../lib/scan/scan.ts';
-import { planOptionsFor } from '../../lib/scan/session.ts';
-import { openTarget } from '../../lib/scan/targets.ts';
 import { MiB } from '../support/lab.ts';
+import { moveWith, NO_BARRIER } from '../support/moveWith.ts';
 import { useLab } from '../support/use.ts';
 
 // test/support/crash.c, compiled by test/support/build.mjs.
@@ -22,43 +14,12 @@ const CRASH = fileURLToPath(new URL('../../build/test/crash', import.meta.url));
 const OFFSET = 3 * MiB;
 const LENGTH = 64 * 1024;
 
-/** Moves one file with a barrier that may do nothing. */
-async function moveWith(path: string, commit?: () => Promise<void>): Promise<void> {
-  const target = await openTarget(Buffer.from(path));
-  const barrier = await Barrier.open(target.dirFd, target.filesystem.kernel);
-  if (commit !== undefined) barrier.commit = commit;
-  try {
-    const files: ScannedFile[] = [];
-    for await (const item of new Scanner({}, false).scan(target)) if (item.kind === 'file') files.push(item);
-    const outcomes = moveBatch(
-      files.map((file) => ({ file, planned: file.size })),
-      {
-        filesystem: target.filesystem,
-        dirFd: target.dirFd,
-        pageSize: await pageSize(),
-        barrier,
-        planOptions: planOptionsFor(target, {}),
-        exclusive: false,
-        pace: new Pace({}, target.filesystem.id),
-        budget: new Budget(undefined, {}),
-        ending: () => 'interrupted',
-        memory: undefined,
-        measurement: undefined,
-        placer: placeWhereFree,
-        searchDepth: undefined,
-      },
-    );
-    const kinds: string[] = [];
-    for await (const outcome of outcomes) kinds.push(outcome.kind);
-    expect(kinds).toContain('defragmented');
-  } finally {
-    await barrier.close();
-    await closeFd(target.dirFd);
-  }
-}
+/** Moves a file with a barrier that may be another. */
+const moved = (commit?: () => Promise<void>) => async (path: string) =>
+  expect(await moveWith(path, commit)).toBe(1);
 
 /** Answers whether what an application synced after the move is there after a crash. */
-async function survives(data: string, move: (path: string) => Promise<void>): Promise<boolean> {
+async function survives(data: string, move: (path: string) => Promise<unknown>): Promise<boolean> {
   const l = await useLab({
     // No commit may come by chance.
     mount: `commit=600,data=${data}`,
@@ -96,7 +57,7 @@ test.each(['ordered', 'writeback'])(
 );
 
 test('without the barrier it would not: this is what the barrier is for', async () => {
-  expect(await survives('ordered', (path) => moveWith(path, () => Promise.resolve()))).toBe(false);
+  expect(await survives('ordered', moved(NO_BARRIER))).toBe(false);
   // And the same with the real barrier, to show that it is what makes the difference.
-  expect(await survives('ordered', (path) => moveWith(path))).toBe(true);
+  expect(await survives('ordered', moved())).toBe(true);
 });
