@@ -636,6 +636,20 @@ export interface Obstacle {
   readonly message: string;
 }
 
+/** What earlier runs left in the state file about one file: its last move, and whether moves of it last. */
+export interface FileHistory {
+  /** When it was moved, in ISO 8601 and UTC. */
+  readonly movedAt: string;
+  /** Fragments before that move. */
+  readonly fragmentsBefore: number;
+  /** Fragments after that move. */
+  readonly fragmentsAfter: number;
+  /** How many fragments it regains in a day, where that is known. */
+  readonly fragmentsPerDay?: number;
+  /** How many moves in a row, the last among them, did not last. */
+  readonly fruitless: number;
+}
+
 /** All that decides whether and how one file would be moved. Lengths, offsets and places are in bytes. */
 export interface ExplainEvent extends Named, Typed<'explain'> {
   /** The inode number. */
@@ -673,6 +687,8 @@ export interface ExplainEvent extends Named, Typed<'explain'> {
   readonly move?: ExplainedMove;
   /** What stands in the way, what prevents a move first. */
   readonly inTheWay: readonly Obstacle[];
+  /** What earlier runs know of it, where they moved it and that is still kept. */
+  readonly history?: FileHistory;
 }
 
 /** What would be moved in a file, what that costs and what it gains. */
@@ -713,7 +729,7 @@ export interface ExplainSummary extends SummaryOf<'explain'> {
 
 /** What {@link explain} tells. */
 export type ExplainingEvent =
-  TargetEvent | ExplainEvent | SkipEvent | FailedEvent | UnsupportedEvent | ExplainSummary;
+  TargetEvent | ExplainEvent | SkipEvent | FailedEvent | UnsupportedEvent | NoticeEvent | ExplainSummary;
 
 /** What {@link check} tells. */
 export type CheckEvent =
