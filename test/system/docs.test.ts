@@ -30,6 +30,9 @@ const FRAGMENTED = [
 const ODD = 'srv/odd-\\377';
 const MAILS = Array.from({ length: 20 }, (_, i) => `var/mail/cur/${i}`);
 
+/** A run gives way to others, so it takes its time on a machine that is busy. In milliseconds. */
+const TIMEOUT = { timeout: 600_000 };
+
 /** What must be said by the commands of which more is to be expected than that they say something. */
 const SAID: readonly (readonly [command: RegExp, output: RegExp])[] = [
   [/sort_by\(\.idealReadSeconds/, /^"\/srv\/[\w./-]+"$/m],
@@ -95,7 +98,7 @@ describe.skipIf(IN_VM)('what the documentation has one type', () => {
     for (const [of] of SAID) expect(all.filter((command) => of.test(command))).not.toEqual([]);
   });
 
-  test.each(SOURCES)('%s: each command works and says something', async (_, commands) => {
+  test.each(SOURCES)('%s: each command works and says something', TIMEOUT, async (_, commands) => {
     const l = await system();
     const files = [...FRAGMENTED, ...MAILS].map((name) => l.path(name));
     const before = await Promise.all(files.map(identify));
