@@ -4,7 +4,7 @@ import type { Bytes } from '../layout/units.ts';
 import { SYNC_RANGE, syncFileRange } from './cache.ts';
 import { check, errorCode } from './errors.ts';
 import { native } from './native.ts';
-import { O, openAt } from './handle.ts';
+import { AT_FDCWD, closeFd, O, openAt } from './handle.ts';
 
 /** FALLOC_FL_* of linux/falloc.h. */
 export const FALLOC = {
@@ -62,4 +62,19 @@ export async function allocateBeside(fd: number, offset: Bytes): Promise<void> {
   }
   // Some kernels go on with a buffered write where a direct one wrote nothing. A dirty page would be in the way.
   await syncFileRange(fd, offset, 1 as Bytes, SYNC_RANGE.ALL);
+}
+
+/**
+ * Makes the page of a temporary file at an offset dirty.
+ *
+ * @param fd may be open with O_DIRECT
+ * @throws a system error ENOSPC, EIO; ENOENT where there is no /proc
+ */
+export async function makeDirty(fd: number, offset: Bytes): Promise<void> {
+  const buffered = await openAt(AT_FDCWD, Buffer.from(`/proc/self/fd/${fd}`), O.RDWR);
+  try {
+    await promisify(write)(buffered, ONE_BYTE, 0, 1, offset);
+  } finally {
+    await closeFd(buffered);
+  }
 }

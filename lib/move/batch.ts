@@ -120,7 +120,8 @@ export async function* moveBatch(
     }
     for (const { candidate } of placed.later ?? []) yield { kind: 'again', candidate };
     untold = unjudged = placed.jobs;
-    const pipeline = { blockSize, barrier, leases, readAhead, pace, signal: budget.signal };
+    const blocksPerPage = Math.max(1, context.pageSize / blockSize);
+    const pipeline = { blockSize, blocksPerPage, barrier, leases, readAhead, pace, signal: budget.signal };
     let before = 0;
     for await (const step of exchangeAll(placed.jobs, pipeline)) {
       if ('paused' in step) {

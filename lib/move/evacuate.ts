@@ -175,7 +175,8 @@ async function* evacuateGroup(
     readAhead.start();
     unjudged = files;
     let before = 0;
-    const pipeline = { blockSize, barrier, leases, readAhead, pace, signal: budget.signal };
+    const blocksPerPage = Math.max(1, context.pageSize / blockSize);
+    const pipeline = { blockSize, blocksPerPage, barrier, leases, readAhead, pace, signal: budget.signal };
     for await (const step of exchangeAll(files, pipeline)) {
       if ('paused' in step) yield { kind: 'pause', pause: step };
       else {

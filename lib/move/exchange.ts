@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { readahead, SYNC_RANGE, syncFileRange } from '../kernel/cache.ts';
+import { makeDirty } from '../kernel/allocate.ts';
+import { FADV, fadvise, readahead, SYNC_RANGE, syncFileRange } from '../kernel/cache.ts';
 import { isSystemFailure, type SystemError } from '../kernel/errors.ts';
 import { fiemap } from '../kernel/fiemap.ts';
 import { moveExtents } from '../kernel/moveExtent.ts';
@@ -18,6 +19,21 @@ export interface ExchangeResult {
   readonly moved: Blocks;
   /** Why the rest of the range did not move: somebody holds its pages, or the system failed. */
   readonly error: SystemError | undefined;
+  /** Milliseconds for which the longest of the calls held the file's locks. */
+  readonly longest: number;
+}
+
+/** What has come of an exchange so far. */
+interface Progress {
+  moved: number;
+  longest: number;
+}
+
+/** What the exchange of a file needs that others may write to meanwhile. */
+export interface Exposed {
+  readonly blocksPerPage: number;
+  /** Makes what was exchanged durable. */
+  readonly commit: () => Promise<void>;
 }
 
 /**
@@ -25,15 +41,20 @@ export interface ExchangeResult {
  * itself says what is left: `moved_len` cannot be trusted on every kernel, and exchanging a block twice would put it
  * back.
  */
-export async function exchange(fd: number, segment: Segment, blockSize: Bytes): Promise<ExchangeResult> {
-  const progress = { moved: 0 };
+export async function exchange(
+  fd: number,
+  segment: Segment,
+  blockSize: Bytes,
+  exposed?: Exposed,
+): Promise<ExchangeResult> {
+  const progress: Progress = { moved: 0, longest: 0 };
   try {
-    const error = await exchangeOrThrow(fd, segment, blockSize, progress);
-    return { moved: blocks(progress.moved), error };
+    const error = await exchangeOrThrow(fd, segment, blockSize, progress, exposed);
+    return { ...progress, moved: blocks(progress.moved), error };
   } catch (error) {
     // What fails for this file must not keep the others of its batch from being judged.
     if (!isSystemFailure(error)) throw error;
-    return { moved: blocks(progress.moved), error: error as SystemError };
+    return { ...progress, moved: blocks(progress.moved), error: error as SystemError };
   }
 }
 
@@ -41,7 +62,8 @@ async function exchangeOrThrow(
   fd: number,
   segment: Segment,
   blockSize: Bytes,
-  progress: { moved: number },
+  progress: Progress,
+  exposed: Exposed | undefined,
 ): Promise<SystemError | undefined> {
   let left: readonly Segment[] = [segment];
   let error: SystemError | undefined;
@@ -49,16 +71,61 @@ async function exchangeOrThrow(
     if (attempt > 0) await giveWay(fd, left, blockSize, attempt);
     error = undefined;
     for (const part of left) {
-      const result = await moveExtents(fd, part.donorFd, part.logical, part.donor, part.length);
-      progress.moved += result.moved;
-      error = result.error ?? error;
-      if (result.error !== undefined) break;
+      const failure =
+        exposed === undefined
+          ? await moveTimed(fd, part, progress)
+          : await moveCommitted(fd, part, blockSize, exposed, progress);
+      error = failure ?? error;
+      if (failure !== undefined) break;
     }
     if (error === undefined && progress.moved >= segment.length) break;
     if (error !== undefined && !isTransient(error)) break;
     left = await notYetThere(fd, segment, blockSize);
     if (left.length === 0) error = undefined;
   }
+  return error;
+}
+
+/**
+ * Exchanges a part of a file that others have open so that it is durable before they can write to it again. When
+ * MOVE_EXT meets a donor page that is dirty, it commits the journal, hoping to be rid of it, and then gives up with
+ * EBUSY; all the time it holds the file's lock (fs/ext4/move_extent.c, Linux 6.1 to 6.18). So the last donor page is made
+ * dirty. That page alone is exchanged without such protection, and committed at once.
+ */
+async function moveCommitted(
+  fd: number,
+  part: Segment,
+  blockSize: Bytes,
+  { blocksPerPage, commit }: Exposed,
+  progress: Progress,
+): Promise<SystemError | undefined> {
+  const { donorFd, logical, donor, length } = part;
+  const end = donor + length - 1;
+  const page = end - (end % blocksPerPage);
+  const before = Math.max(0, page - donor);
+  try {
+    if (before === 0) return await moveTimed(fd, part, progress);
+    const range = [bytes(page * blockSize), bytes(blocksPerPage * blockSize)] as const;
+    await makeDirty(donorFd, range[0]);
+    const already = progress.moved;
+    const error = await moveTimed(fd, part, progress);
+    await syncFileRange(donorFd, ...range, SYNC_RANGE.ALL);
+    await fadvise(donorFd, ...range, FADV.DONTNEED);
+    // Something else ended it, or the page had been written back: what is left is found out by the caller.
+    if (error?.code !== 'EBUSY' || progress.moved - already !== before) return error;
+    const [start, count] = [blocks(logical + before), blocks(length - before)];
+    return await moveTimed(fd, { ...part, logical: start, donor: blocks(page), length: count }, progress);
+  } finally {
+    await commit();
+  }
+}
+
+/** One call. */
+async function moveTimed(fd: number, part: Segment, progress: Progress): Promise<SystemError | undefined> {
+  const started = performance.now();
+  const { moved, error } = await moveExtents(fd, part.donorFd, part.logical, part.donor, part.length);
+  progress.longest = Math.max(progress.longest, performance.now() - started);
+  progress.moved += moved;
   return error;
 }
 
@@ -124,6 +191,12 @@ async function partsWhere(
     const offset = start - segment.logical;
     const physical = extent.physical + (start - extent.logical);
     if (!wanted(physical === segment.physical + offset)) continue;
+    const last = parts.at(-1);
+    // Extents that follow each other are one part: each part costs a call, and what others have open some commits.
+    if (last !== undefined && last.logical + last.length === start) {
+      parts[parts.length - 1] = { ...last, length: blocks(last.length + end - start) };
+      continue;
+    }
     parts.push({
       donorFd: segment.donorFd,
       logical: blocks(start),

@@ -5,7 +5,7 @@ import type { Segment } from '../place/assign.ts';
 import type { Barrier } from './barrier.ts';
 import type { Reason } from '../scan/reasons.ts';
 import { allOf } from './allOf.ts';
-import { exchange, undo } from './exchange.ts';
+import { exchange, undo, type Exposed } from './exchange.ts';
 import type { Leases } from './lease.ts';
 import type { Pace, Pause } from './pace/pace.ts';
 import type { Prefetched, ReadAhead, Stretch } from './readAhead.ts';
@@ -13,12 +13,10 @@ import type { Prefetched, ReadAhead, Stretch } from './readAhead.ts';
 const KiB = 1024;
 const MiB = 1024 * KiB;
 
-/** For a file that others have open: a shorter wait for them, and a shorter window before its barrier. */
+/** For a file that others have open: a shorter wait for them. */
 const SHORT_CHUNK = 8 * MiB;
 /** Chunks being written back while the next ones are exchanged: MOVE_EXT itself never waits for dirty pages. */
 const MOST_FLUSHING = 1;
-/** How long, in milliseconds, an exchange of an open file may wait for its commit; or how many bytes. */
-const MOST_EXPOSED = { time: 100, bytes: SHORT_CHUNK };
 /** A piece that shows whether the kernel commits for every page, and the milliseconds that it takes when it does. */
 const STORM_PROBE = { bytes: 256 * KiB, time: 50 };
 
@@ -35,12 +33,13 @@ export interface MovingFile {
   writeFailed: boolean;
   /** Why its move ended early without an error. */
   stopped: Reason | undefined;
-  /** What was not cached before, and is dropped when everything is known to be written. */
+  /** What was not cached before, and is still to be dropped when everything is known to be written. */
   readonly toDrop: Stretch[];
 }
 
 export interface PipelineContext {
   readonly blockSize: Bytes;
+  readonly blocksPerPage: number;
   readonly readAhead: ReadAhead;
   readonly barrier: Barrier;
   readonly leases: Leases;
@@ -58,13 +57,23 @@ interface Chunk extends Stretch {
 /** Chunks that are exchanged at the same time. */
 type Wave = readonly Chunk[];
 
+interface ExchangedChunk extends Chunk {
+  /** What was not in the cache before. */
+  readonly uncached: readonly Stretch[];
+}
+
+interface WrittenWave {
+  readonly chunks: readonly ExchangedChunk[];
+  readonly written: Promise<unknown>;
+}
+
 /** How many small files are exchanged together, and what counts as small. */
 const WAVE = { chunks: 64, bytes: 8 * MiB, chunk: 1 * MiB };
 
 /**
  * Exchanges the segments of all files in order, a large chunk or many small ones at a time, while the next are read into
  * the cache and the last are written back. Yields after each. Ends early, after the chunks in hand, when the signal is
- * aborted. The caller commits the barrier: only files that others have open had theirs after each chunk.
+ * aborted. The caller commits the barrier: only what was exchanged of files that others have open is committed.
  */
 export async function* exchangeAll(
   files: readonly MovingFile[],
@@ -72,32 +81,29 @@ export async function* exchangeAll(
 ): AsyncGenerator<MovingFile | Pause, void, void> {
   const { pace, leases } = context;
   const signal = AbortSignal.any([context.signal, leases.stopping]);
-  const window = new ExposedWindow(context);
-  const flushing: Promise<unknown>[] = [];
+  const writeBack = new WriteBack(context);
   const waves = wavesOf(files, context);
   const drained = async () => {
-    await Promise.all([...flushing, context.readAhead.drained()]);
+    await Promise.all([writeBack.written(), context.readAhead.drained()]);
   };
   let next = announce(waves, context);
   try {
     while (next !== undefined && !context.signal.aborted) {
       const { wave, arrival } = next;
       const prefetched = await arrival;
-      if (pace.mayWait) await window.close();
       // Who waits for a file of this batch ends a pause.
       yield* pace.wait(sizeOf(wave), signal, drained);
       if (context.signal.aborted) break;
       next = announce(waves, context);
       const moved = await allOf(wave.map((chunk, i) => exchangeChunk(chunk, prefetched[i], context)));
-      const done = wave.filter((_, i) => moved[i]);
-      flushing.push(Promise.all(done.map((chunk) => flush(chunk, context))));
-      if (flushing.length > MOST_FLUSHING) await flushing.shift();
-      for (const { file, length } of done) await window.exchanged(file, length);
+      const done = wave
+        .map((chunk, i) => ({ ...chunk, uncached: prefetched[i].uncached }))
+        .filter((_, i) => moved[i]);
+      await writeBack.add(done);
       yield wave[wave.length - 1].file;
     }
   } finally {
-    window.forget();
-    await Promise.allSettled([...flushing, next?.arrival]);
+    await Promise.allSettled([writeBack.close(), next?.arrival]);
   }
 }
 
@@ -115,6 +121,14 @@ function announce(waves: Iterator<Wave, undefined>, { readAhead }: PipelineConte
   return { wave, arrival };
 }
 
+/** What an exchange has to heed when others have the file open. */
+function exposedIn(
+  { fd }: MovingFile,
+  { leases, blocksPerPage, barrier }: PipelineContext,
+): Exposed | undefined {
+  return leases.holds(fd) ? undefined : { blocksPerPage, commit: () => barrier.commit() };
+}
+
 /** @returns whether something of it may have moved */
 async function exchangeChunk(
   chunk: Chunk,
@@ -128,16 +142,13 @@ async function exchangeChunk(
     file.stopped = 'busy';
     return true;
   }
-  let started = 0;
-  const { moved, error } = await context.leases.exchange(file.fd, () => {
-    started = performance.now();
-    return exchange(file.fd, part, context.blockSize);
-  });
+  const { moved, error, longest } = await context.leases.exchange(file.fd, () =>
+    exchange(file.fd, part, context.blockSize, exposedIn(file, context)),
+  );
   // Small ones share their way, which says nothing of one call.
-  if (!chunk.small) context.pace.took(chunk.length, performance.now() - started);
+  if (!chunk.small) context.pace.took(chunk.length, longest);
   file.moved += moved;
   fail(file, error);
-  file.toDrop.push(...prefetched.uncached);
   return true;
 }
 
@@ -187,7 +198,7 @@ function chunkOf(file: MovingFile, segment: Segment, done: number, context: Pipe
     part,
     offset: toBytes(part.logical, blockSize),
     length: toBytes(length, blockSize),
-    // A file that others have open has a commit of its own after each chunk.
+    // A file that others have open is committed with each chunk.
     small: leased && toBytes(segment.length, blockSize) <= WAVE.chunk,
   };
 }
@@ -196,11 +207,8 @@ function chunkOf(file: MovingFile, segment: Segment, done: number, context: Pipe
  * Whether the kernel commits the journal for every page of a mapped file: on Linux 6.16 to 6.18 a dirty page in a large
  * folio makes it, and mapped folios cannot be dropped. Exchanges the beginning of the chunk and takes the time.
  */
-async function storms(
-  file: MovingFile,
-  part: Segment,
-  { blockSize, leases }: PipelineContext,
-): Promise<boolean> {
+async function storms(file: MovingFile, part: Segment, context: PipelineContext): Promise<boolean> {
+  const { blockSize, leases } = context;
   const length = blocks(Math.min(part.length, STORM_PROBE.bytes / blockSize));
   const probe = { ...part, length };
   return leases.exchange(file.fd, async () => {
@@ -212,6 +220,7 @@ async function storms(
     try {
       // Back again, so that the chunk can be exchanged as a whole: a block exchanged twice is where it was.
       await undo(file.fd, probe, blockSize);
+      await exposedIn(file, context)?.commit();
       file.moved -= moved;
     } catch (failure) {
       if (!isSystemFailure(failure)) throw failure;
@@ -229,55 +238,68 @@ export function fail(file: MovingFile, error: SystemError | undefined): void {
 }
 
 /**
- * Writes an exchanged chunk back. A write that fails is reported once for each descriptor and not for each range, so
- * nothing of the file is dropped from the cache before all of it is known to be written. Never rejects: it is awaited
- * later.
+ * Writes exchanged chunks back, and drops from the cache what was not in it before. A write that fails is reported once
+ * for each descriptor and not for each range, so a chunk is dropped only when everything that was written at the same
+ * time is known to be written as well: the cache may hold the only good copy.
  */
-async function flush(
-  { file, part, offset, length, small }: Chunk,
-  { blockSize }: PipelineContext,
-): Promise<void> {
-  try {
-    // Nobody waits for the small ones here: they are awaited together at the end, when their donor is closed as well.
-    await syncFileRange(file.fd, offset, length, small ? SYNC_RANGE.WRITE : SYNC_RANGE.ALL);
-    if (!small) await fadvise(part.donorFd, toBytes(part.donor, blockSize), length, FADV.DONTNEED);
-  } catch (error) {
-    fail(file, error as SystemError);
-  }
-}
+class WriteBack {
+  readonly #blockSize: Bytes;
+  /** Waves being written, and written ones that may be dropped when these are, the first one first. */
+  readonly #writing: WrittenWave[] = [];
+  readonly #written: WrittenWave[] = [];
+  readonly #dropping = new Set<Promise<void>>();
 
-/**
- * The window between an exchange and its commit, for files that others have open: kept short whatever comes next,
- * without a commit a piece.
- */
-class ExposedWindow {
-  readonly #context: PipelineContext;
-  #bytes = 0;
-  #timer: NodeJS.Timeout | undefined;
-
-  constructor(context: PipelineContext) {
-    this.#context = context;
+  constructor({ blockSize }: PipelineContext) {
+    this.#blockSize = blockSize;
   }
 
-  async exchanged(file: MovingFile, length: number): Promise<void> {
-    if (this.#context.leases.holds(file.fd)) return;
-    // Reading the next chunk, a pause and the consumer may all take their time. An error shows at the next commit.
-    this.#timer ??= setTimeout(() => void this.close().catch(() => undefined), MOST_EXPOSED.time);
-    this.#bytes += length;
-    if (this.#bytes >= MOST_EXPOSED.bytes) await this.close();
+  /** Adds a wave, and waits until no more are being written than may. */
+  async add(chunks: readonly ExchangedChunk[]): Promise<void> {
+    this.#writing.push({ chunks, written: Promise.all(chunks.map((chunk) => this.#write(chunk))) });
+    while (this.#writing.length > MOST_FLUSHING) {
+      const wave = this.#writing.shift()!;
+      await wave.written;
+      this.#written.push(wave);
+      // Those were being written at the same time, at most.
+      if (this.#written.length > MOST_FLUSHING) this.#drop(this.#written.shift()!);
+    }
   }
 
-  /** Commits what is exposed. */
+  /** Waits until everything is written. Never rejects. */
+  async written(): Promise<void> {
+    await Promise.all(this.#writing.map(({ written }) => written));
+  }
+
+  /** Waits for everything. What could not be dropped is left to whoever knows that all of it is written. */
   async close(): Promise<void> {
-    if (this.#bytes === 0) return;
-    this.forget();
-    await this.#context.barrier.commit();
+    await this.written();
+    for (const { chunks } of [...this.#written.splice(0), ...this.#writing.splice(0)])
+      for (const { file, uncached } of chunks) file.toDrop.push(...uncached);
+    await Promise.all(this.#dropping);
   }
 
-  /** Leaves the commit to somebody else. */
-  forget(): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    this.#bytes = 0;
+  async #write({ file, part, offset, length, small }: Chunk): Promise<void> {
+    try {
+      // Nobody waits for the small ones here: they are awaited together at the end, when their donor is closed as well.
+      await syncFileRange(file.fd, offset, length, small ? SYNC_RANGE.WRITE : SYNC_RANGE.ALL);
+      if (small) return;
+      await fadvise(part.donorFd, toBytes(part.donor, this.#blockSize), length, FADV.DONTNEED);
+    } catch (error) {
+      fail(file, error as SystemError);
+    }
+  }
+
+  #drop({ chunks }: WrittenWave): void {
+    for (const { file, small, uncached } of chunks) {
+      if (small || file.error !== undefined) {
+        file.toDrop.push(...uncached);
+        continue;
+      }
+      // Only a kindness to others: what goes wrong here does no harm.
+      const dropping = Promise.allSettled(
+        uncached.map(({ offset, length }) => fadvise(file.fd, offset, length, FADV.DONTNEED)),
+      ).then(() => void this.#dropping.delete(dropping));
+      this.#dropping.add(dropping);
+    }
   }
 }

@@ -2,6 +2,9 @@ import { blocks, type Blocks } from '../layout/units.ts';
 import { LONGEST_UNWRITTEN } from './donors.ts';
 import { piecesOf, type FreeMap, type FreeRun, type Geometry } from './freeMap.ts';
 
+/** In blocks, for every block size: see windowBlocks in exact.ts. */
+const WINDOW = 2048;
+
 /** Free blocks that are meant for something. */
 export interface Choice extends FreeRun {
   /** They are more than one allocation can get: they go over the border of block groups, or are too many. */
@@ -57,8 +60,16 @@ class Pool {
       }
     }
     if (whole !== -1) return this.#cut(whole, at, count);
-    if (long !== -1) return this.#cut(long, this.#start[long], count);
+    if (long !== -1) return this.#cut(long, this.#beginning(long, count), count);
     return longest === -1 ? undefined : this.#cut(longest, this.#start[longest], longestLength);
+  }
+
+  /** Where so many blocks of a run begin: with a window of the allocator if they can, which is easiest to get. */
+  #beginning(i: number, count: number): number {
+    const { firstDataBlock } = this.#geometry;
+    const start = this.#start[i];
+    const aligned = firstDataBlock + Math.ceil((start - firstDataBlock) / WINDOW) * WINDOW;
+    return aligned + count <= start + this.#length[i] ? aligned : start;
   }
 
   #run(i: number): FreeRun {

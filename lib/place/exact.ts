@@ -517,15 +517,20 @@ export async function liesAt(
   length: number,
   physical: number,
   blockSize: Bytes,
-) {
+): Promise<boolean> {
+  return (await placeOf(fd, logical, length, blockSize)) === physical;
+}
+
+/** Where so many blocks from `logical` on begin to lie, or undefined when they are not mapped in one run. */
+export async function placeOf(
+  fd: number,
+  logical: number,
+  length: number,
+  blockSize: Bytes,
+): Promise<Blocks | undefined> {
   const [first, ...others] = await mapped(fd, logical, length, blockSize);
-  return (
-    others.length === 0 &&
-    first !== undefined &&
-    first.logical === logical &&
-    first.length === length &&
-    first.physical === physical
-  );
+  const isOneRun = others.length === 0 && first?.logical === logical && first.length === length;
+  return isOneRun ? first.physical : undefined;
 }
 
 /** What is mapped of so many blocks from `logical` on. */
@@ -552,7 +557,8 @@ interface FreeExtent {
   readonly length: number;
 }
 
-const freeAt = (fd: number, logical: number, length: number, blockSize: Bytes): Promise<void> =>
+/** Frees so many blocks of a file from `logical` on. */
+export const freeAt = (fd: number, logical: number, length: number, blockSize: Bytes): Promise<void> =>
   fallocate(fd, FALLOC.PUNCH_HOLE | FALLOC.KEEP_SIZE, bytes(logical * blockSize), bytes(length * blockSize));
 
 const allocateAt = (fd: number, logical: number, length: number, blockSize: Bytes): Promise<void> =>

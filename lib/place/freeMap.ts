@@ -92,6 +92,17 @@ export class FreeMap {
     }
   }
 
+  /** Whether all blocks of a run are free. */
+  includes({ start, length }: FreeRun): boolean {
+    let [low, high] = [0, this.count];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.start[middle] <= start) low = middle + 1;
+      else high = middle;
+    }
+    return low > 0 && this.start[low - 1] + this.length[low - 1] >= start + length;
+  }
+
   /** The map as it would be if these were free as well. */
   with(others: readonly FreeRun[]): FreeMap {
     const all = [...this.runs(), ...others].sort((a, b) => a.start - b.start);

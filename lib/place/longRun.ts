@@ -6,46 +6,63 @@ import { blocks, bytes, toBytes, type Blocks } from '../layout/units.ts';
 import { LONGEST_UNWRITTEN, type DonorStock } from './donors.ts';
 import {
   FIRST_SLOT,
+  freeAt,
   growBackward,
   growForward,
   liesAt,
   makeLeaf,
   placeExactly,
+  placeOf,
   windowBlocks,
 } from './exact.ts';
-import { piecesOf, type FreeRun, type Geometry } from './freeMap.ts';
+import { piecesOf, type FreeMap, type FreeRun, type Geometry } from './freeMap.ts';
 import type { SearchDepth } from './searchDepth.ts';
 
-/** How often the allocator is asked. What it answers is held, so each answer is another. */
-const TRIES = 4;
+/**
+ * How often the allocator is asked. What it answers is held, so each answer is another: of so many groups that are as
+ * good, one begins a run that is long enough.
+ */
+const TRIES = 12;
 /** Blocks that a file has besides the run, for its extent tree and to cut requests off. */
 const MOST_BESIDES = 16;
 
 /**
  * Allocates a free run that is longer than one allocation. The allocator is asked for as much as the run has in one block
- * group, which few others have; from there on the run is grown forward and backward, window by window.
+ * group, which few others have; from there on the run is grown forward and backward, window by window. Where the
+ * allocator finds that much elsewhere, in the middle of as much free space, the run is taken from there.
  *
  * The stock gets what was allocated: the run, as far as it was to be had, and what the allocator answered instead.
  *
+ * @param free what is free while nothing is allocated here
+ * @param commit makes what was let go of free for others
  * @throws a system error
  */
 export async function allocateLong(
   run: FreeRun,
-  geometry: Geometry,
+  free: FreeMap,
   stock: DonorStock,
   depth: SearchDepth,
+  commit: () => Promise<void>,
   blocksPerPage: number,
 ): Promise<void> {
   const fds: number[] = [];
   try {
-    const seed = seedOf(run, geometry);
+    const seed = seedOf(run, free.geometry);
     for (let attempt = 0; attempt < TRIES; attempt++) {
       if (run.length + MOST_BESIDES > (await stock.spendable())) break;
-      const mirror = await Mirror.open(run, geometry, stock);
+      const mirror = await Mirror.open(run, free.geometry, stock);
       fds.push(mirror.fd);
       await depth.raisedDuring(() => mirror.allocate(seed.start, seed.length));
-      if (!(await mirror.holds(seed))) continue;
-      await mirror.growFrom(seed, (fd) => fds.push(fd), blocksPerPage);
+      const got = await mirror.placeOf(seed);
+      if (got === undefined) continue;
+      const there = { start: blocks(run.start + got - seed.start), length: run.length };
+      if (!free.includes(there) || !mirror.shift(got - seed.start)) continue;
+      // The other answers may be in the way now.
+      const others = fds.splice(0, fds.length - 1);
+      await Promise.all(others.map(closeFd));
+      if (others.length > 0) await commit();
+      const made = (fd: number) => fds.push(fd);
+      await mirror.growFrom({ start: got, length: seed.length }, made, commit, blocksPerPage);
       break;
     }
   } catch (error) {
@@ -71,7 +88,7 @@ export function seedOf(run: FreeRun, geometry: Geometry): FreeRun {
 /** A temporary file that mirrors a run, so that its windows end where block groups do. */
 class Mirror {
   readonly fd: number;
-  readonly #run: FreeRun;
+  #run: FreeRun;
   readonly #stock: DonorStock;
   /** Logical block of the run's first. */
   readonly #base: number;
@@ -122,12 +139,33 @@ class Mirror {
     return liesAt(this.fd, this.#logicalOf(start), length, start, this.#stock.blockSize);
   }
 
+  /** Where blocks begin to lie in one piece that mirror a part of the device, or undefined. */
+  placeOf({ start, length }: FreeRun): Promise<Blocks | undefined> {
+    return placeOf(this.fd, this.#logicalOf(start), length, this.#stock.blockSize);
+  }
+
+  /**
+   * Mirrors another run of the same length, so many blocks further on, from now on.
+   *
+   * @returns whether it can: the windows of the file must end where block groups do
+   */
+  shift(by: number): boolean {
+    if (by % windowBlocks(this.#stock.blockSize) !== 0) return false;
+    this.#run = { start: blocks(this.#run.start + by), length: this.#run.length };
+    return true;
+  }
+
   /**
    * Allocates the rest of the run.
    *
    * @param made told of another file that holds something of it
    */
-  async growFrom(seed: FreeRun, made: (fd: number) => void, blocksPerPage: number): Promise<void> {
+  async growFrom(
+    seed: FreeRun,
+    made: (fd: number) => void,
+    commit: () => Promise<void>,
+    blocksPerPage: number,
+  ): Promise<void> {
     const { blockSize } = this.#stock;
     const window = windowBlocks(blockSize);
     const behind = between(seed.start + seed.length, this.#run.start + this.#run.length);
@@ -138,24 +176,34 @@ class Mirror {
     const before = between(first, seed.start);
     const backward = await growBackward(this.fd, this.#logicalOf(first), before, blockSize);
     if (backward < before.length || first === this.#run.start) return;
-    await this.#addFront(between(this.#run.start, first), made, blocksPerPage);
+    await this.#addFront(between(this.#run.start, first), made, commit, blocksPerPage);
   }
 
   /** Allocates what lies before the first whole window. */
-  async #addFront(front: FreeRun, made: (fd: number) => void, blocksPerPage: number): Promise<void> {
+  async #addFront(
+    front: FreeRun,
+    made: (fd: number) => void,
+    commit: () => Promise<void>,
+    blocksPerPage: number,
+  ): Promise<void> {
     const { dirFd, blockSize, reserveShare } = this.#stock;
     if (2 * front.length + MOST_BESIDES > (await this.#stock.spendable())) return;
     // There is little else where the allocator was last, so this may be it.
     await this.allocate(front.start, front.length);
     if (await this.holds(front)) return;
-    // If not, in a file of its own, where it begins with a window, and then exchanged with what came instead.
+    // If not, in a file of its own, where it begins with a window, and then exchanged with what comes instead, which must
+    // not be in its way.
+    const logical = this.#logicalOf(front.start);
+    await freeAt(this.fd, logical, front.length, blockSize);
+    await commit();
     const neighbour = { fd: this.fd, logical: this.#logicalOf(front.start + front.length) };
     const options = { blockSize, blocksPerPage, ...(reserveShare === undefined ? {} : { reserveShare }) };
     const placed = await placeExactly(dirFd, [{ ...front, behind: neighbour }], options);
     placed.files.forEach(made);
     const [run, ...others] = placed.got[0];
     if (run?.length !== front.length || others.length > 0) return;
-    await moveExtents(this.fd, run.donorFd, this.#logicalOf(front.start), run.start, front.length);
+    await this.allocate(front.start, front.length);
+    await moveExtents(this.fd, run.donorFd, logical, run.start, front.length);
   }
 }
 

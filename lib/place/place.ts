@@ -35,8 +35,9 @@ export interface Deep {
 /**
  * Finds places for the plans of a batch. What was allocated and does not do is held while the next step is tried,
  * so that the allocator cannot answer with the same holes again: first one donor for all; then one of a rounded
- * size; then, for the ranges still in pieces, donors of their own, several times; then runs that are chosen from a map
- * of free space. It stops at the first step that leaves no range in pieces, or when free space reaches its reserve.
+ * size; then, for the ranges still in pieces, runs that are chosen from a map of free space; or, where that cannot be
+ * done, donors of their own, several times. It stops at the first step that leaves no range in pieces, or when free
+ * space reaches its reserve.
  */
 export async function place(
   plans: readonly FilePlan[],
@@ -45,13 +46,14 @@ export async function place(
   options: PlaceOptions = {},
 ): Promise<Placement[]> {
   const { told = () => undefined, deep } = options;
-  const all = blocks(demandsOf(plans, blocksPerPage).reduce((sum, need) => sum + need, 0));
+  const all = sum(demandsOf(plans, blocksPerPage));
   const size = (count: number) => formatSize(count * stock.blockSize);
   const least = leastRun(plans);
   let proposal: Proposal | undefined;
   let allocated = false;
   const isDone = () => proposal?.perfect === true;
-  for (const rounded of [false, true]) {
+  // To ask for the same again would only hold more.
+  for (const rounded of isPowerOfTwo(all) ? [false] : [false, true]) {
     if (isDone()) break;
     if (rounded && allocated)
       told('rounded', `${size(all)} came in ${counted([...stock.runs()].length, 'piece')}`);
@@ -61,29 +63,54 @@ export async function place(
     if (stock.longestRun >= least) proposal = propose(plans, stock, blocksPerPage);
   }
   if (allocated) proposal ??= propose(plans, stock, blocksPerPage);
-  // That there is no room for one large donor says nothing about the smaller ones. Where runs can be chosen, trying again
-  // only fills free space with pieces.
-  const rounds = deep === undefined ? ROUNDS_OF_OWN_DONORS : 1;
-  for (let round = 0; round < rounds && !isDone(); round++) {
-    const broken = proposal?.broken ?? plans;
-    if (round === 0) told('own-donors', inPieces(broken, proposal, stock));
-    if (!(await addOwn(demandsOf(broken, blocksPerPage), stock))) break;
+  /** @returns whether there is nothing more to be tried */
+  const choose = async (last: boolean): Promise<boolean> => {
+    if (proposal === undefined || isDone() || deep === undefined) return isDone();
+    const before: Proposal = proposal;
+    const refused = await addChosen(before, stock, blocksPerPage, deep, told);
+    if (refused !== undefined) {
+      if (last || !refused.tooMany) told('give-up', refused.why);
+      return !refused.tooMany;
+    }
     proposal = propose(plans, stock, blocksPerPage);
-  }
-  if (proposal !== undefined && !isDone() && deep !== undefined) {
-    if (await addChosen(proposal, stock, blocksPerPage, deep, told))
+    if (proposal.total <= before.total) return true;
+    // Somebody else got there first, and what was let go of was better.
+    await stock.keepOnly(inOneRun(before));
+    await deep.commit();
+    await stock.add(sum(demandsOf(before.broken, blocksPerPage)), false);
+    proposal = propose(plans, stock, blocksPerPage);
+    return true;
+  };
+  // Where free space itself says what there is, trying on would take time and only fill it with pieces.
+  if (!(await choose(false))) {
+    // That there is no room for one large donor says nothing about the smaller ones.
+    const rounds = deep === undefined ? ROUNDS_OF_OWN_DONORS : 1;
+    for (let round = 0; round < rounds && !isDone(); round++) {
+      const broken = proposal?.broken ?? plans;
+      if (round === 0) told('own-donors', inPieces(broken, proposal, stock));
+      if (!(await addOwn(demandsOf(broken, blocksPerPage), stock))) break;
       proposal = propose(plans, stock, blocksPerPage);
+    }
+    await choose(true);
   }
   if (proposal === undefined) return plans.map(() => 'no-space');
   await stock.keepOnly(donorsOf(proposal.placements));
   return proposal.placements;
 }
 
+const sum = (counts: readonly Blocks[]): Blocks => blocks(counts.reduce((total, count) => total + count, 0));
+
+const isPowerOfTwo = (count: number): boolean => Number.isInteger(Math.log2(count));
+
 const demandsOf = (plans: readonly FilePlan[], blocksPerPage: number): Blocks[] =>
   plans.flatMap((plan) => plan.ranges.map((range) => demand(plan, range, blocksPerPage)));
 
 const donorsOf = (placements: readonly Placement[]): Set<number> =>
   new Set(placements.flatMap((p) => (typeof p === 'string' ? [] : p.map((s) => s.donorFd))));
+
+/** The donors of the plans that got every range in one piece. */
+const inOneRun = ({ placements, plans, broken }: Proposal): Set<number> =>
+  donorsOf(placements.filter((_, i) => !broken.includes(plans[i])));
 
 function inPieces(broken: readonly FilePlan[], proposal: Proposal | undefined, stock: DonorStock): string {
   const wanted = broken.reduce((sum, plan) => sum + plan.blocks, 0);
@@ -97,17 +124,18 @@ function inPieces(broken: readonly FilePlan[], proposal: Proposal | undefined, s
  * Allocates runs chosen from free space for what is still in pieces, when that makes fewer of them. What was held for
  * it is let go of before: it may be a part of the very runs that are chosen.
  *
- * @returns whether it did
+ * @returns why not, when it did not: free space has nothing better, or the runs would be too many
  */
 async function addChosen(
-  { placements, plans, broken, fragments }: Proposal,
+  proposal: Proposal,
   stock: DonorStock,
   blocksPerPage: number,
   { depth, commit, geometry }: Deep,
   told: (step: PlacementStep, reason: string) => void,
-): Promise<boolean> {
+): Promise<{ readonly tooMany: boolean; readonly why: string } | undefined> {
+  const { broken, fragments } = proposal;
   const size = (count: number) => formatSize(count * stock.blockSize);
-  const used = donorsOf(placements.filter((_, i) => !broken.includes(plans[i])));
+  const used = inOneRun(proposal);
   // The ends that were cut off donors are free only then.
   await commit();
   const map = await FreeMap.read(stock.dirFd, stock.blockSize, geometry);
@@ -118,11 +146,8 @@ async function addChosen(
   const ideal = broken.reduce((sum, plan) => sum + plan.fragmentsAfter, 0);
   if (choices === undefined || ideal + choices.length - needs.length >= fragments) {
     const wanted = `runs of up to ${size(Math.max(...needs))} are wanted`;
-    told(
-      'give-up',
-      `${wanted}; the longest free one is ${size(free.longestRun)}, and there are no better ones`,
-    );
-    return false;
+    const why = `${wanted}; the longest free one is ${size(free.longestRun)}, and there are no better ones`;
+    return { tooMany: choices === undefined, why };
   }
   const what = `${counted(fragments, 'fragment')} would be left; free space has`;
   const single = choices.filter(({ long }) => !long);
@@ -134,10 +159,10 @@ async function addChosen(
   await stock.keepOnly(used);
   await commit();
   for (const choice of choices) {
-    if (choice.long) await allocateLong(choice, free.geometry, stock, depth, blocksPerPage);
+    if (choice.long) await allocateLong(choice, free, stock, depth, commit, blocksPerPage);
     else if (!(await stock.add(choice.length, false, depth))) break;
   }
-  return true;
+  return undefined;
 }
 
 /** Blocks that the longest run must have at least, or some range comes out in more pieces than it has to. */
@@ -165,25 +190,29 @@ interface Proposal {
   readonly broken: readonly FilePlan[];
   /** That these would have. */
   readonly fragments: number;
+  /** That all of them would have. */
+  readonly total: number;
   readonly perfect: boolean;
 }
 
 function propose(plans: readonly FilePlan[], stock: DonorStock, blocksPerPage: number): Proposal {
   const pool = new RunPool(stock.runs());
   const broken: FilePlan[] = [];
-  let fragments = 0;
+  let [fragments, total] = [0, 0];
   const placements = plans.map((plan): Placement => {
     pool.begin();
     const segments = assign(plan, pool, blocksPerPage);
     const after = fragmentsAfter(plan.extents, segments);
+    const left = Math.min(after, plan.fragmentsBefore);
+    total += left;
     if (after > plan.fragmentsAfter) {
       broken.push(plan);
-      fragments += Math.min(after, plan.fragmentsBefore);
+      fragments += left;
     }
     if (after < plan.fragmentsBefore) return segments;
     // Another file may do better with these runs.
     pool.giveUp();
     return 'no-better-place';
   });
-  return { plans, placements, broken, fragments, perfect: broken.length === 0 };
+  return { plans, placements, broken, fragments, total, perfect: broken.length === 0 };
 }

@@ -47,7 +47,10 @@ export async function runUntilMoving(
   let acted: Promise<unknown> | undefined;
   for await (const line of child) {
     events.push(parse(line));
-    if (events.at(-1)?.type === 'progress') acted ??= act(child);
+    if (acted !== undefined || events.at(-1)?.type !== 'progress') continue;
+    acted = act(child);
+    // It is awaited later; until then it is nobody's mistake.
+    acted.catch(() => undefined);
   }
   await acted;
   const { exitCode, stderr } = await child;

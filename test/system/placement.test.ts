@@ -203,6 +203,24 @@ describe('the ladder', () => {
     }
   });
 
+  test('takes a long run where the allocator finds its beginning, of many places that are as good', async () => {
+    const l = await useLab({ size: 4096 * MiB, mkfs: ['-m', '0'] });
+    const dirFd = await l.open('.', O.RDONLY);
+    const full = { dirFd, commit: () => fsyncFd(dirFd) } as Full;
+    const { longestRun } = await inspectFilesystem(dirFd);
+    // So that the first answer is never good enough: what is asked for comes in pieces.
+    const [small] = [await openTemporary(dirFd)];
+    onTestFinished(() => closeFd(small));
+    const count = 4 * GROUP;
+    for (let round = 0; round < 8; round++) {
+      await fallocate(small, 0, bytes(round * 16 * MiB), bytes((1 + round) * MiB));
+      const free = await FreeMap.read(dirFd, l.blockSize);
+      expect(free.longestRun).toBeGreaterThanOrEqual(count);
+      const { pieces, steps } = await ladder(l, full, count, longestRun);
+      expect({ round, pieces, steps }).toMatchObject({ pieces: [count] });
+    }
+  });
+
   test('says what was wanted and what there is when there is nothing better', async () => {
     const l = await useLab({ size: 1024 * MiB, mkfs: ['-m', '0'] });
     const full = await useFull(l);

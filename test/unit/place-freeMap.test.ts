@@ -40,6 +40,18 @@ describe('a map of free space', () => {
     expect([...smallBlocks]).toEqual([run(8190, 3), run(8193, 2)]);
   });
 
+  test('what it includes is what is free block by block', () => {
+    fc.assert(
+      fc.property(runs, fc.nat(3000), fc.integer({ min: 1, max: 300 }), (free, start, length) => {
+        const blocksFree = new Set(
+          free.flatMap((r) => Array.from({ length: r.length }, (_, i) => r.start + i)),
+        );
+        const all = Array.from({ length }, (_, i) => start + i).every((block) => blocksFree.has(block));
+        expect(FreeMap.of(free, GROUPS).includes(run(start, length))).toBe(all);
+      }),
+    );
+  });
+
   test('nothing is free', () => {
     const map = mapOf();
     expect([map.count, map.freeBlocks, map.longestRun, map.longestPiece]).toEqual([0, 0, 0, 0]);
@@ -102,6 +114,13 @@ describe('choosing from it', () => {
     const map = FreeMap.of([run(32768, 32768)], geometry);
     expect(chosen([LONGEST_UNWRITTEN], map)).toMatchObject([{ long: false }]);
     expect(chosen([LONGEST_UNWRITTEN + 1], map)).toMatchObject([{ long: true }]);
+  });
+
+  test('what is longer than one allocation begins with a window of the allocator, where that leaves enough', () => {
+    const geometry = usualGeometry(bytes(4096));
+    const from = (length: number) => choose([blocks(40_000)], FreeMap.of([run(5000, length)], geometry), 1);
+    expect(from(42_000)).toEqual([{ ...run(6144, 40_000), long: true }]);
+    expect(from(41_000)).toEqual([{ ...run(5000, 40_000), long: true }]);
   });
 
   test('no block is chosen twice, all are free, and the needs are met exactly', () => {
