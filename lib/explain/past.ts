@@ -1,3 +1,4 @@
+import { access, constants } from 'node:fs/promises';
 import { filesystemUuid } from '../kernel/handle.ts';
 import type { FileHistory, Obstacle } from '../report/events.ts';
 import { REASONS } from '../scan/reasons.ts';
@@ -22,8 +23,17 @@ export async function openState(fd: number, state: string | true | undefined): P
   const uuid = state === undefined ? undefined : await filesystemUuid(fd);
   if (uuid === undefined) return undefined;
   const path = state === true ? defaultStatePath(uuid) : state;
-  return path === undefined ? undefined : RunState.open(path, uuid, Date.now());
+  if (path === undefined) return undefined;
+  // That the usual file is not there, or not for this user to read, is nothing to be told of: nobody asked for it.
+  if (state === true && !(await isReadable(path))) return undefined;
+  return RunState.open(path, uuid, Date.now());
 }
+
+const isReadable = (path: string): Promise<boolean> =>
+  access(path, constants.R_OK).then(
+    () => true,
+    () => false,
+  );
 
 /** @returns undefined for a file that they did not move, as far as they remember */
 export async function pastOf(
