@@ -88,6 +88,7 @@ const stages = {
     await check('types', bin('tsc'), ['--noEmit', '-p', 'tsconfig.json']);
     await check('types of the page', bin('tsc'), ['-p', 'lib/report/page/tsconfig.json']);
     await check('lint', bin('eslint'), ['.']);
+    await check('documentation of the library', bin('typedoc'), ['--emit', 'none']);
     await check('format', bin('prettier'), ['--check', '--log-level', 'warn', '.']);
   },
   unit: () => suite('unit tests', bin('vitest'), ['run', '--project', 'unit']),

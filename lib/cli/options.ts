@@ -71,6 +71,8 @@ const MOVING: readonly Command[] = ['defrag', 'apply'];
 const MOVING_ANYTHING: readonly Command[] = [...MOVING, 'space'];
 const SPACE: readonly Command[] = ['space'];
 const DEFRAGMENTING: readonly Command[] = ['defrag'];
+/** What uses what earlier runs learned. */
+const REMEMBERING: readonly Command[] = [...DEFRAGMENTING, 'explain'];
 
 export type Colouring = 'auto' | 'always' | 'never';
 const COLOURING: readonly Colouring[] = ['auto', 'always', 'never'];
@@ -197,11 +199,11 @@ export const OPTIONS = {
   },
   state: {
     value: 'FILE',
-    commands: DEFRAGMENTING,
-    help: 'keep in FILE what the next run can use, instead of in its usual place',
+    commands: REMEMBERING,
+    help: 'what a run leaves for the next is kept in FILE, instead of in its usual place',
   },
   'no-state': {
-    commands: DEFRAGMENTING,
+    commands: REMEMBERING,
     help: 'keep nothing for the next run, and use nothing of earlier ones',
   },
   'ignore-history': {
@@ -347,6 +349,7 @@ export function parseCommandLine(
         run: valueOf(values, 'run', parseSizeAboveZero),
         bytes: valueOf(values, 'bytes', parseSizeAboveZero),
       }),
+      ...(REMEMBERING.includes(command) && stateOption(values)),
       ...(command === 'defrag' && defragOptions(values)),
       ...(PLANNING.includes(command) && arrangingOptions(values)),
     },
@@ -516,11 +519,14 @@ const arrangingOptions = (values: Values) => ({
   orderFile: valueOf(values, 'order-file', parsePath),
 });
 
+/** Where what earlier runs learned is. */
+const stateOption = (values: Values): Pick<DefragmentOptions, 'state'> => ({
+  state: values.has('no-state') ? undefined : (valueOf(values, 'state', parsePath) ?? true),
+});
+
 /** What `defrag` alone has. */
 function defragOptions(values: Values): ReportedRunOptions {
-  const state = valueOf(values, 'state', parsePath);
   return {
-    state: values.has('no-state') ? undefined : (state ?? true),
     ignoreHistory: values.has('ignore-history'),
     makeRoom: !values.has('no-make-room'),
     report: valueOf(values, 'report', parsePath),

@@ -31,14 +31,22 @@ import {
   type CommonOptions,
   type TargetPath,
 } from '../scan/session.ts';
+import type { History } from '../state/history.ts';
 import { holdersOf } from './holders.ts';
 import { fileObstacle, filesystemObstacles, holderObstacles, spaceObstacles } from './obstacles.ts';
+import { openState, pastOf, type Past } from './past.ts';
 
 /** What decides as in {@link defragment}. */
-export type ExplainOptions = Pick<
+export interface ExplainOptions extends Pick<
   CommonOptions,
   'full' | 'fragmentSize' | 'align' | 'deviceProfile' | 'signal'
->;
+> {
+  /**
+   * Where earlier runs keep what they learned, a file's path, or true for the usual place (see
+   * {@link defaultStatePath}). Without it nothing is said of them.
+   */
+  readonly state?: string | true | undefined;
+}
 
 /**
  * Says of each file where it lies, whether something of it is worth moving and why, what that would cost and gain, and
@@ -59,12 +67,14 @@ export async function* explain(
       throw new UnsupportedTarget('explain is about files: name one; check lists those that are fragmented');
     }
     yield { ...targetEvent(target, options), method: 'walk' as const };
+    const state = await openState(target.dirFd, options.state);
+    if (state?.ignored !== undefined) yield { type: 'notice', about: 'state', message: state.ignored };
     for await (const item of scanner.scan(target)) {
       if (item.kind === 'skip') yield tally.skip(item.path, item.reason);
       else if (item.kind === 'failed') yield tally.fail(item.path, item.error);
       else {
         tally.files++;
-        const event = await explainFile(item, options);
+        const event = await explainFile(item, options, state?.history);
         if (event.move !== undefined) sum.worthMoving++;
         if (event.move !== undefined && !event.inTheWay.some(({ prevents }) => prevents)) sum.movable++;
         yield event;
@@ -84,7 +94,11 @@ export async function* explain(
   };
 }
 
-async function explainFile(file: ScannedFile, options: ExplainOptions): Promise<ExplainEvent> {
+async function explainFile(
+  file: ScannedFile,
+  options: ExplainOptions,
+  known: History | undefined,
+): Promise<ExplainEvent> {
   const { target, extents, inode, size } = file;
   const { blockSize, longestRun } = target.filesystem;
   const device = deviceProfileFor(target, options);
@@ -95,6 +109,7 @@ async function explainFile(file: ScannedFile, options: ExplainOptions): Promise<
   const sizeBlocks = toBlocks(size, blockSize);
   const planned = planFile(extents, sizeBlocks, planOptionsFor(target, options));
   const move = typeof planned === 'string' ? undefined : await explainMove(file, planned, options);
+  const past = known && (await pastOf(file, fragments, known));
   return {
     type: 'explain',
     ...named(file.path),
@@ -108,7 +123,8 @@ async function explainFile(file: ScannedFile, options: ExplainOptions): Promise<
     readSeconds: readSeconds(mapped, fragments, device),
     idealReadSeconds: readSeconds(mapped, ideal, device),
     ...(typeof planned === 'string' ? { notWorth: planned } : { move }),
-    inTheWay: await obstacles(file, move),
+    inTheWay: await obstacles(file, move, past),
+    ...(past && { history: past.history }),
   };
 }
 
@@ -162,12 +178,17 @@ async function explainMove(
 }
 
 /** All that stands in the way, what prevents a move first. */
-async function obstacles(file: ScannedFile, move: ExplainedMove | undefined): Promise<Obstacle[]> {
+async function obstacles(
+  file: ScannedFile,
+  move: ExplainedMove | undefined,
+  past: Past | undefined,
+): Promise<Obstacle[]> {
   const moved = move?.ranges.reduce((sum, { fragments }) => sum + fragments, 0) ?? 0;
   const all = [
     ...filesystemObstacles(file.target.filesystem),
     ...(await fileObstacles(file)),
     ...(await permissionObstacles(file)),
+    ...(past?.obstacles ?? []),
     ...(move === undefined ? [] : spaceObstacles(move, moved)),
   ];
   return [...all.filter(({ prevents }) => prevents), ...all.filter(({ prevents }) => !prevents)];

@@ -28,7 +28,9 @@ export interface SafetyFacts {
 
 /** The refusals that a user may override, knowing the risk. */
 export interface SafetyOverrides {
+  /** Move on a filesystem with fast_commit before Linux 7.0, where what is synced after a move can be lost in a crash. */
   readonly allowFastCommit: boolean;
+  /** Move on a filesystem without a journal, where a crash would corrupt the files being moved. */
   readonly allowNoJournal: boolean;
 }
 

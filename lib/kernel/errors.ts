@@ -14,12 +14,18 @@ const UNKNOWN_TO_LIBUV: ReadonlyMap<number, readonly [name: string, message: str
 
 /** An error of a system call in Node's shape: `errno` is negative, `code` its name. */
 export class SystemError extends Error {
+  /** Which error it is. */
   override readonly name = 'SystemError';
+  /** The errno's name, such as `ENOSPC`. */
   readonly code: string;
+  /** The errno, negative. */
   readonly errno: number;
+  /** The call that failed, such as `ioctl(FS_IOC_FIEMAP)`. */
   readonly syscall: string;
+  /** What it was called with, where that is a path. */
   readonly path: string | undefined;
 
+  /** @param errno of either sign */
   constructor(errno: number, syscall: string, path?: string) {
     const [code, message] = describe(Math.abs(errno));
     super(`${code}: ${message}, ${syscall}${path === undefined ? '' : ` '${path}'`}`);

@@ -3,15 +3,16 @@ import { bytes, type Bytes } from '../layout/units.ts';
 import { check } from './errors.ts';
 import { quick } from './native.ts';
 
-/** FIEMAP_FLAG_* of linux/fiemap.h. */
+/** FIEMAP_FLAG_SYNC of linux/fiemap.h: pending data is written out first, so that no extent is delayed. */
 export const FIEMAP_FLAG_SYNC = 0x1;
 
+/** Which extents {@link fiemap} answers. */
 export interface FiemapOptions {
   /** Where to begin, in bytes (0). */
   start?: Bytes;
   /** How far to go, in bytes (to the end of the mapping, past EOF where blocks are preallocated). */
   length?: Bytes;
-  /** FIEMAP_FLAG_*; SYNC writes pending data out first, so that no extent is delayed. */
+  /** FIEMAP_FLAG_*, such as {@link FIEMAP_FLAG_SYNC} (none). */
   flags?: number;
   /** Stop after that many extents (all). */
   limit?: number;

@@ -7,6 +7,7 @@ import { native, quick, type Native } from './native.ts';
 export interface MoveResult {
   /** Blocks exchanged; holes are passed over and not counted. */
   readonly moved: Blocks;
+  /** Why it went no further: EBUSY for pages in use, ENODATA where either file has no blocks, …; undefined when it did. */
   readonly error: SystemError | undefined;
 }
 

@@ -3,20 +3,31 @@ import { blocks } from './units.ts';
 
 /** FIEMAP_EXTENT_* of linux/fiemap.h that ext4 sets. */
 export const EXTENT_FLAG = {
+  /** The last one of the file. */
   LAST: 0x0001,
+  /** Its place is not known. */
   UNKNOWN: 0x0002,
+  /** Its place is not chosen yet: the data are in the page cache only. */
   DELALLOC: 0x0004,
+  /** What lies there cannot be read as it is: it is encrypted. */
   ENCODED: 0x0008,
+  /** It does not begin or end at a block's bounds. */
   NOT_ALIGNED: 0x0100,
+  /** The data lie inside the inode. */
   INLINE: 0x0200,
+  /** Allocated and not written: it reads as zeroes. */
   UNWRITTEN: 0x0800,
+  /** Put together from what the filesystem does not keep as extents. */
   MERGED: 0x1000,
 } as const;
 
 /** One mapping: `length` blocks from `logical` in the file lie from `physical` on the device. */
 export interface Extent {
+  /** The first block in the file. */
   readonly logical: Blocks;
+  /** The first block on the device. */
   readonly physical: Blocks;
+  /** How many blocks. */
   readonly length: Blocks;
   /** FIEMAP_EXTENT_*. */
   readonly flags: number;
@@ -27,12 +38,18 @@ export interface Extent {
  * extents more memory than its mapping is worth.
  */
 export class ExtentTable implements Iterable<Extent> {
+  /** How many extents there are. */
   readonly count: number;
+  /** The first block of each in the file. */
   readonly logical: Float64Array;
+  /** The first block of each on the device. */
   readonly physical: Float64Array;
+  /** How many blocks each has. */
   readonly length: Float64Array;
+  /** FIEMAP_EXTENT_* of each: {@link EXTENT_FLAG}. */
   readonly flags: Uint32Array;
 
+  /** All zeroes, for {@link set}. */
   constructor(count: number) {
     this.count = count;
     this.logical = new Float64Array(count);
@@ -64,6 +81,7 @@ export class ExtentTable implements Iterable<Extent> {
     return table;
   }
 
+  /** Of extents one by one, in their order. */
   static from(extents: Iterable<{ logical: number; physical: number; length: number; flags?: number }>) {
     const all = [...extents];
     const table = new ExtentTable(all.length);
@@ -73,6 +91,7 @@ export class ExtentTable implements Iterable<Extent> {
     return table;
   }
 
+  /** Sets one extent, in blocks. */
   set(i: number, logical: number, physical: number, length: number, flags: number): void {
     this.logical[i] = logical;
     this.physical[i] = physical;
@@ -80,6 +99,7 @@ export class ExtentTable implements Iterable<Extent> {
     this.flags[i] = flags;
   }
 
+  /** One extent. */
   at(i: number): Extent {
     return {
       logical: blocks(this.logical[i]),
@@ -89,6 +109,7 @@ export class ExtentTable implements Iterable<Extent> {
     };
   }
 
+  /** One after the other. */
   *[Symbol.iterator](): Iterator<Extent> {
     for (let i = 0; i < this.count; i++) yield this.at(i);
   }

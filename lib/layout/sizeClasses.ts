@@ -1,7 +1,15 @@
 /** Runs of blocks of a class: how many, and their bytes together. */
 export interface RunSums {
+  /** How many runs. */
   readonly count: number;
+  /** Bytes of all of them. */
   readonly bytes: number;
+}
+
+/** Runs of at least `atLeast` bytes, and less than twice that. */
+export interface SizeClass extends RunSums {
+  /** Bytes of the shortest run that belongs here. */
+  readonly atLeast: number;
 }
 
 /** Runs of blocks counted by their length, in classes of powers of two. */
@@ -17,7 +25,7 @@ export class SizeClasses {
   }
 
   /** The classes that have any, the shortest first. */
-  get classes(): (RunSums & { readonly atLeast: number })[] {
+  get classes(): SizeClass[] {
     return Array.from(this.#count, (count, power) => ({
       atLeast: 2 ** power,
       count,
@@ -38,10 +46,7 @@ export interface SizeRange extends RunSums {
  * @param bounds powers of two, the smallest first
  * @returns the ranges that have any, the shortest first
  */
-export function joinClasses(
-  classes: Iterable<RunSums & { readonly atLeast: number }>,
-  bounds: readonly number[],
-): SizeRange[] {
+export function joinClasses(classes: Iterable<SizeClass>, bounds: readonly number[]): SizeRange[] {
   const ranges = [0, ...bounds].map((from, i) => ({ from, to: bounds[i] ?? Infinity, count: 0, bytes: 0 }));
   for (const { atLeast, count, bytes } of classes) {
     const range = ranges.find(({ to }) => atLeast < to)!;

@@ -25,6 +25,7 @@ const USUAL_RUN = 64 * 2 ** 20;
 /** A run that is not all that is wanted is made when it is so many times as long as the longest. */
 const WORTH_MAKING = 1.25;
 
+/** What {@link consolidate} can be told: what {@link DefragmentOptions} are, and how much is wanted. */
 export interface ConsolidateOptions extends Pick<
   DefragmentOptions,
   | 'signal'

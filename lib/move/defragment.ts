@@ -52,6 +52,7 @@ import { lowerPriority, type Priority } from './pace/priority.ts';
 import { probe } from './probe.ts';
 import { recordUndo } from './undo.ts';
 
+/** What {@link defragment} can be told. Nothing of it is needed. */
 export interface DefragmentOptions
   extends CommonOptions, GroupOptions, PaceOptions, Partial<SafetyOverrides> {
   /** Leave files alone that another process has open: the only way to leave no window between move and commit. */

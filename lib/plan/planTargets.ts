@@ -33,6 +33,7 @@ import type { FilePlan, PlanOptions } from './plan.ts';
 import { PlanRecorder } from './planRecorder.ts';
 import { planScanned } from './planScanned.ts';
 
+/** What {@link plan} can be told. */
 export interface PlanTargetsOptions extends CommonOptions, GroupOptions {
   /** Where to write a plan file, for {@link apply}. It is written at the end, unless the run is stopped. */
   readonly output?: string | undefined;

@@ -22,6 +22,7 @@ import type { InodeSet } from './inodeSet.ts';
 import type { FileNames, TableScan } from './tableScan.ts';
 import { join, type Target } from './targets.ts';
 
+/** What {@link check} can be told. */
 export type CheckOptions = CommonOptions;
 
 /**

@@ -44,8 +44,11 @@ export function immovableReasons({ flags, swap }: Pick<InodeFacts, 'flags' | 'sw
   ];
 }
 
+/** Which files are too small or too large to be looked at. */
 export interface SizeLimits {
+  /** Bytes of the smallest file. */
   readonly minSize?: Bytes | undefined;
+  /** Bytes of the largest file. */
   readonly maxSize?: Bytes | undefined;
 }
 

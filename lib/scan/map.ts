@@ -13,6 +13,7 @@ import type { Target } from './targets.ts';
 /** Of an event: enough for any terminal. */
 const EVENT_CELLS = 4096;
 
+/** What {@link map} can be told. */
 export interface MapOptions {
   /** How many of the most fragmented files are named (10, and 100 with `html` or `output`). */
   readonly top?: number | undefined;
@@ -22,6 +23,7 @@ export interface MapOptions {
   readonly output?: string | undefined;
   /** A file that an earlier run has written by `output`, for the page to show both. */
   readonly compare?: string | undefined;
+  /** Ends the run; what was asked for is not written then. */
   readonly signal?: AbortSignal | undefined;
 }
 

@@ -1,8 +1,4 @@
-/**
- * Every reason for which a file is left alone, with the words for it. The list is closed: scripts may rely on
- * the names, and a file that stays as it was always has one of them.
- */
-export const REASONS = {
+const WORDS = {
   'already-contiguous': 'it is already as contiguous as the filesystem allows',
   'large-fragments': 'its fragments are long enough that moving them would gain nothing',
   empty: 'it is empty',
@@ -47,4 +43,11 @@ export const REASONS = {
   'not-improved': 'moving it did not make it more contiguous, so it was put back',
 } as const;
 
-export type Reason = keyof typeof REASONS;
+/**
+ * Why a file is left alone. The list is closed: scripts may rely on the names, and a file that stays as it was always
+ * has one of them.
+ */
+export type Reason = keyof typeof WORDS;
+
+/** Every reason for which a file is left alone, with the words for it. */
+export const REASONS: Readonly<Record<Reason, string>> = WORDS;

@@ -25,9 +25,14 @@ import type { Reason } from './reasons.ts';
 import { join, type Target } from './targets.ts';
 import { walk, type Judge, type Walked } from './walk.ts';
 
+/** Which files are looked at, and until when. */
 export interface ScanOptions extends SizeLimits {
-  /** Globs of names or paths to leave out; see {@link excludeMatcher}. */
+  /**
+   * Globs of what to leave out: one without a slash matches a name at any depth, one with a slash the path from the
+   * target on. What lies below a matching directory is left out with it.
+   */
   readonly exclude?: readonly string[] | undefined;
+  /** Ends the run after what is in hand, everything committed. */
   readonly signal?: AbortSignal | undefined;
 }
 

@@ -16,7 +16,9 @@ import { eachOpened, listOf, Tally, type TargetPath } from './session.ts';
 import { TableScan } from './tableScan.ts';
 import { openWhole, type Target } from './targets.ts';
 
+/** What {@link space} can be told. */
 export interface SpaceOptions {
+  /** Ends the run before the next target. */
   readonly signal?: AbortSignal | undefined;
 }
 

@@ -67,10 +67,16 @@ export class History implements Iterable<FileRecord> {
     return this.#records.values();
   }
 
-  /** @param now milliseconds since 1970 */
-  judge({ inode, generation, fragments }: FileId & { readonly fragments: number }, now: number): Judgement {
+  /** The last move of a file, where it is known. */
+  find({ inode, generation }: FileId): FileRecord | undefined {
     const record = this.#records.get(inode);
-    if (record?.generation !== generation) return UNKNOWN;
+    return record?.generation === generation ? record : undefined;
+  }
+
+  /** @param now milliseconds since 1970 */
+  judge({ fragments, ...file }: FileId & { readonly fragments: number }, now: number): Judgement {
+    const record = this.find(file);
+    if (record === undefined) return UNKNOWN;
     const { at, before, after } = record;
     // Negative where the clock was set back since: no time has passed then.
     const age = now - at;

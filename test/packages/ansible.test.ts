@@ -87,6 +87,18 @@ test('the example playbook is one', async () => {
   );
 });
 
+test('from npm as well, and the second time changes nothing', async () => {
+  const pack = ['pack', '--silent', '--ignore-scripts', '--pack-destination', folder];
+  const { stdout: archive } = await execa('npm', pack, { cwd: ROOT });
+  const variables = { ext4_defrag_npm: join(folder, archive), ext4_defrag_mount_points: ['/srv'] };
+  expect(await play('alpha', variables)).toBeGreaterThan(3);
+  expect(await play('alpha', variables)).toBe(0);
+  expect((await inside('/usr/bin/ext4-defrag', '--version')).stdout).toMatch(/^ext4-defrag \d/);
+  expect(await read(`${UNITS}/ext4-defrag@.service`)).toContain('/usr/bin/ext4-defrag');
+  // Room for the package of the next test.
+  await inside('npm', 'uninstall', '--global', 'ext4-defrag');
+});
+
 test('the role installs, schedules, and the second time changes nothing; each host has its own time', async () => {
   await mkdir(join(folder, 'metrics'));
   const variables = {

@@ -78,8 +78,9 @@ function printed(schema: Schema): void {
   for (const value of Object.values(schema)) {
     if (typeof value === 'object' && value !== null) printed(value as Schema);
   }
+  // The generator puts a space on either side of a link, and one inside.
   if (typeof schema.description === 'string')
-    schema.description = schema.description.replace(/\{@link (\w+)\}/g, '$1');
+    schema.description = schema.description.replace(/ ?\{@link +(\w+) *\} ?/g, '$1');
 }
 
 const isBuffer = ({ $ref }: Schema): boolean => typeof $ref === 'string' && $ref.endsWith('Buffer');

@@ -71,6 +71,7 @@ const TEST = {
   dmsetup: 'dmsetup',
   promtool: 'prometheus',
   strace: 'strace',
+  jq: 'jq',
   'aarch64-linux-gnu-g++': 'g++-aarch64-linux-gnu',
   'systemd-analyze': 'systemd',
 };

@@ -252,7 +252,9 @@ describe('bad input', () => {
     const { exitCode, stdout, stderr } = await run([l.path('missing'), path]);
     expect(exitCode).toBe(1);
     expect(stderr).toContain('missing');
-    expect(stderr).toMatch(/no such file/i);
+    expect(stderr).toMatch(
+      /: no such file or directory \(ENOENT, stat\); see whether it is spelled right and mounted$/m,
+    );
     expect(stdout).toContain('128 -> 1 fragments');
   });
 

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import { chmod, chown, copyFile, mkdir, open, truncate, writeFile } from 'node:fs/promises';
+import { chmod, chown, copyFile, mkdir, open, readFile, truncate, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import { describe, expect, test } from 'vitest';
-import { explain } from '../../lib/index.ts';
+import { defragment, explain, type ExplainOptions } from '../../lib/index.ts';
 import type { ExplainEvent, ExplainingEvent } from '../../lib/report/events.ts';
 import { textReporter } from '../../lib/report/text.ts';
 import { NO_COLOURS } from '../../lib/report/style.ts';
@@ -104,6 +104,59 @@ describe('explain', () => {
       runner.kill();
       await Promise.all([holder, runner]);
     }
+  });
+
+  test('says what earlier runs learned of it, and that a run would leave it alone', async () => {
+    const l = await useLab();
+    const path = await fragmented(l, 'log');
+    const state = `${l.image}.state`;
+    const events = async (options: ExplainOptions) => {
+      const all: ExplainingEvent[] = [];
+      for await (const event of explain([path], options)) all.push(event);
+      return all;
+    };
+    const round = async () => {
+      for await (const event of defragment([path], { state })) {
+        if (event.type === 'summary') expect(event.defragmented).toBe(1);
+      }
+      await l.fragment('log', 4);
+    };
+    expect(await events({ state })).not.toContainEqual(expect.objectContaining({ type: 'notice' }));
+    await round();
+    const once = (await events({ state })).find((event) => event.type === 'explain');
+    expect(once).toMatchObject({
+      history: { fragmentsBefore: 128, fragmentsAfter: 1, fruitless: 1 },
+      inTheWay: [],
+    });
+    expect(Math.abs(Date.now() - Date.parse(once!.history!.movedAt))).toBeLessThan(600_000);
+    await round();
+    await round();
+    const often = await events({ state });
+    expect(often.find((event) => event.type === 'explain')).toMatchObject({
+      history: { fruitless: 3 },
+      inTheWay: [{ prevents: true, reason: 'fragments-again' }],
+    });
+    expect(often.at(-1)).toMatchObject({ worthMoving: 1, movable: 0 });
+    // A run does as it says.
+    for await (const event of defragment([path], { state })) {
+      if (event.type === 'summary') expect(event.skipped).toEqual({ 'fragments-again': 1 });
+    }
+    expect((await events({})).find((event) => event.type === 'explain')).not.toHaveProperty('history');
+    const kept = await readFile(state);
+
+    const command = async (...options: string[]) =>
+      execa(process.execPath, [CLI, 'explain', ...options, path]);
+    const { stdout } = await command('--state', state);
+    expect(stdout).toMatch(
+      /^Last moved {8}\d{4}-\d\d-\d\d, 128 -> 1 fragment; 3 moves in a row did not last$/m,
+    );
+    expect(stdout).toMatch(/^Prevented: it fragments again soon after it is moved; .*--ignore-history/m);
+    expect((await command('--no-state')).stdout).not.toMatch(/Last moved|fragments again/);
+    expect(await readFile(state)).toEqual(kept);
+
+    await writeFile(state, 'something else');
+    const { stderr } = await command('--state', state);
+    expect(stderr).toBe(`ext4-defrag: note: what earlier runs left in "${state}" is none`);
   });
 
   test('of a filesystem that is refused it says so', async () => {

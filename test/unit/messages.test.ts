@@ -5,6 +5,7 @@ import ts from 'typescript';
 import { describe, expect, test } from 'vitest';
 import { refusal, type SafetyFacts } from '../../lib/ext4/safety.ts';
 import { COMPAT, INCOMPAT, RO_COMPAT } from '../../lib/ext4/superblock.ts';
+import { HINTS } from '../../lib/report/failure.ts';
 import { ENDED_BEFORE, FINE_AS_IT_IS } from '../../lib/report/leftAlone.ts';
 import { REASONS, type Reason } from '../../lib/scan/reasons.ts';
 
@@ -85,6 +86,10 @@ describe('messages', () => {
       expect(text).not.toMatch(ACTION);
     }
   });
+});
+
+describe('what is said of an error of the system', () => {
+  test.each(Object.entries(HINTS))('%s: %s', (_, hint) => expect(`: ${hint}`).toMatch(ACTION));
 });
 
 describe('reasons for which a file is left alone', () => {

@@ -264,7 +264,7 @@ describe('the command line', () => {
   test('help tells what only defrag has of what moves files', () => {
     const running = helpText().replace(/\s+/g, ' ');
     expect(running).toMatch(
-      /Options of defrag, apply and space --consolidate:.*--state FILE [^()]*\(defrag only\)/,
+      /Options of defrag, apply and space --consolidate:.*--ignore-history [^()]*\(defrag only\)/,
     );
     expect(running).toMatch(/--keep-undo FILE record in FILE [^()]* \(not space\)/);
   });

@@ -187,7 +187,9 @@ describe('the text report', () => {
     ]);
     expect(lines[lines.indexOf('/dev/loop1 on /srv: ext4, blocks of 4 KiB') - 1]).toBe('');
     expect(lines).toContain('! ext4-defrag: /proc\\n: not supported: not an ext4 filesystem');
-    expect(lines).toContain('! ext4-defrag: /x: no such file or directory (ENOENT, stat)');
+    expect(lines).toContain(
+      '! ext4-defrag: /x: no such file or directory (ENOENT, stat); see whether it is spelled right and mounted',
+    );
     expect(lines.slice(-4)).toEqual([
       '',
       'Failed: 1 (named on standard error).',

@@ -54,7 +54,7 @@ export const COMMAND_MANUAL: Readonly<Record<Exclude<Command, 'completion'>, Com
   },
   explain: {
     text: [
-      'Shows of each file its extents, why it is worth moving or not, what moving it would cost and gain, what place there is for it, and what stands in the way: attributes of the file, the filesystem, permissions, free space, and processes that have it open. Takes files only; with -v all extents are listed. Needs no root for what the user may read.',
+      'Shows of each file its extents, why it is worth moving or not, what moving it would cost and gain, what place there is for it, and what stands in the way: attributes of the file, the filesystem, permissions, free space, processes that have it open, and what earlier runs learned: that it fragments again soon after each move. Takes files only; with -v all extents are listed. Needs no root for what the user may read.',
     ],
     examples: [
       { what: 'Why a file stays in fragments', command: 'ext4-defrag explain /var/lib/mysql/ibdata1' },

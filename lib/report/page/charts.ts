@@ -1,7 +1,6 @@
 import { scaleBand, scaleLinear } from 'd3-scale';
-import { joinClasses, type SizeRange } from '../../layout/sizeClasses.ts';
+import { joinClasses, type SizeClass, type SizeRange } from '../../layout/sizeClasses.ts';
 import { formatCount, formatRoundSize, formatSize } from '../format.ts';
-import type { PictureSizeClass } from '../picture/picture.ts';
 import { element, fillTable } from './dom.ts';
 
 const SVG = 'http://www.w3.org/2000/svg';
@@ -11,8 +10,8 @@ const MARGIN = { left: 70, right: 8, top: 10, bottom: 38 };
 const BOUNDS = Array.from({ length: 10 }, (_, i) => 4096 * 4 ** i);
 
 export interface Series {
-  readonly now: readonly PictureSizeClass[];
-  readonly before: readonly PictureSizeClass[] | undefined;
+  readonly now: readonly SizeClass[];
+  readonly before: readonly SizeClass[] | undefined;
 }
 
 interface Bucket {

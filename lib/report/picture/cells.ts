@@ -1,8 +1,9 @@
+/** Every {@link Kind}. */
+export const KINDS = ['free', 'contiguous', 'fragmented', 'metadata', 'other'] as const;
 /**
  * What blocks are used for: nobody's; of files in as few pieces as can be; of files in more; of superblocks, descriptors,
  * bitmaps and inode tables; or of anything else, such as directories, the journal and what is set aside.
  */
-export const KINDS = ['free', 'contiguous', 'fragmented', 'metadata', 'other'] as const;
 export type Kind = (typeof KINDS)[number];
 
 /** More cells than that, no picture has: each side of a square has 1024. */

@@ -1,11 +1,8 @@
-import type { RunSums } from '../../layout/sizeClasses.ts';
+import type { SizeClass } from '../../layout/sizeClasses.ts';
 import type { Kind } from './cells.ts';
 
 export const PICTURE_FORMAT = 'ext4-defrag map';
 export const PICTURE_VERSION = 1;
-
-/** Runs of at least so many bytes, and less than twice that. */
-export type PictureSizeClass = RunSums & { readonly atLeast: number };
 
 /** Where everything lies on a filesystem's device at one time, as numbers and text, for a page or a file. */
 export interface Picture {
@@ -34,7 +31,7 @@ export interface Picture {
   readonly free: {
     readonly runs: number;
     readonly longest: number;
-    readonly sizes: readonly PictureSizeClass[];
+    readonly sizes: readonly SizeClass[];
   };
   /** All regular files with extents; of a file's picture, that file. Null where they are not known. */
   readonly files: FileSums | null;
@@ -50,13 +47,18 @@ export interface PageData {
   readonly now: Picture;
 }
 
+/** All files of a filesystem that have blocks. */
 export interface FileSums {
+  /** How many there are. */
   readonly count: number;
+  /** Of them, those in more fragments than need be. */
   readonly fragmented: number;
+  /** Fragments of all of them. */
   readonly fragments: number;
+  /** The fewest that these could be. */
   readonly idealFragments: number;
   /** Fragments by their size. */
-  readonly sizes: readonly PictureSizeClass[];
+  readonly sizes: readonly SizeClass[];
 }
 
 export interface PicturedFile {

@@ -1,5 +1,12 @@
 import { REASONS, type Reason } from '../../scan/reasons.ts';
-import type { Event, FailedEvent, SkipEvent, UnsupportedEvent, WrittenEvent } from '../events.ts';
+import type {
+  Event,
+  FailedEvent,
+  NoticeEvent,
+  SkipEvent,
+  UnsupportedEvent,
+  WrittenEvent,
+} from '../events.ts';
 import { counted, formatCount, formatSize } from '../format.ts';
 import { failureText } from '../failure.ts';
 import type { MapStyle } from '../map.ts';
@@ -44,6 +51,8 @@ export class CommonText {
         return [this.#problem(event, `not supported: ${printableText(event.message)}`)];
       case 'skip':
         return this.#skip(event);
+      case 'notice':
+        return this.#notice(event);
       case 'written':
         return [out(writtenText(event))];
       default:
@@ -53,6 +62,12 @@ export class CommonText {
 
   #problem(event: FailedEvent | UnsupportedEvent, what: string): Line {
     return err(`ext4-defrag: ${printable(event)}: ${this.options.errorStyle.bad(what)}`);
+  }
+
+  #notice({ about, message }: NoticeEvent): readonly Line[] {
+    // Who did not ask for pauses does not miss them.
+    if (about === 'pressure' && !this.options.verbose) return [];
+    return [err(`ext4-defrag: note: ${printableText(message)}`)];
   }
 
   #skip(event: SkipEvent): readonly Line[] {
@@ -66,7 +81,8 @@ export class CommonText {
   }
 }
 
-function howOften({ fragmentsPerDay: perDay }: SkipEvent): string {
+/** How fast a file comes apart, where that is known. */
+export function howOften({ fragmentsPerDay: perDay }: Pick<SkipEvent, 'fragmentsPerDay'>): string {
   // Two digits: it is a guess from a few runs.
   return perDay === undefined ? '' : ` (about ${counted(Number(perDay.toPrecision(2)), 'fragment')} a day)`;
 }

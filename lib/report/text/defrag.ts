@@ -4,7 +4,6 @@ import type {
   DefragEvent,
   DefragmentedEvent,
   DefragSummary,
-  NoticeEvent,
   PauseEvent,
   PlacementEvent,
   PlacementStep,
@@ -46,8 +45,6 @@ export class DefragText implements Reporter<DefragEvent> {
         return [out(this.#defragmented(event))];
       case 'arranged':
         return [out(this.#arranged(event))];
-      case 'notice':
-        return this.#notice(event);
       case 'placement':
         return this.#placement(event);
       case 'pause':
@@ -59,12 +56,6 @@ export class DefragText implements Reporter<DefragEvent> {
       default:
         return this.#common.lines(event) ?? [];
     }
-  }
-
-  #notice({ about, message }: NoticeEvent): readonly Line[] {
-    // Who did not ask for pauses does not miss them.
-    if (about === 'pressure' && !this.#common.options.verbose) return [];
-    return [err(`ext4-defrag: note: ${printableText(message)}`)];
   }
 
   /** Of interest to who wants to read everything. */

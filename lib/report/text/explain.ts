@@ -4,7 +4,7 @@ import type { ExplainedMove, ExplainEvent, ExplainingEvent, Obstacle } from '../
 import { counted, formatCount, formatSeconds, formatSize } from '../format.ts';
 import { printable, printableText } from '../names.ts';
 import { out, type Line, type Reporter } from '../reporter.ts';
-import { CommonText, row, type TextOptions } from './common.ts';
+import { CommonText, howOften, row, type TextOptions } from './common.ts';
 
 /** Extents that are listed without --verbose: a screen of them. */
 const MOST_EXTENTS = 16;
@@ -49,6 +49,7 @@ export class ExplainText implements Reporter<ExplainingEvent> {
       ),
       ...this.#extents(event),
       ...this.#decision(event),
+      ...this.#history(event),
       ...this.#obstacles(event),
     ];
   }
@@ -90,6 +91,14 @@ export class ExplainText implements Reporter<ExplainingEvent> {
       row('Gain', `about ${formatSeconds(savedSeconds)} of each read from start to end${regained}`),
       row('Place', placeText(move)),
     ];
+  }
+
+  #history({ history }: ExplainEvent): string[] {
+    if (history === undefined) return [];
+    const { movedAt, fragmentsBefore: before, fragmentsAfter: after, fruitless } = history;
+    const moved = `${movedAt.slice(0, 10)}, ${formatCount(before)} -> ${counted(after, 'fragment')}`;
+    const inVain = fruitless === 0 ? '' : `; ${counted(fruitless, 'move')} in a row did not last`;
+    return [row('Last moved', `${moved}${howOften(history)}${inVain}`)];
   }
 
   #obstacles({ inTheWay }: ExplainEvent): string[] {

@@ -1,5 +1,5 @@
-import { joinClasses, type SizeRange } from '../../layout/sizeClasses.ts';
-import type { FreeRuns, Named, SizeClass } from '../events.ts';
+import { joinClasses, type SizeClass, type SizeRange } from '../../layout/sizeClasses.ts';
+import type { FreeRuns, Named } from '../events.ts';
 import { counted, formatCount, formatRoundSize, formatShare, formatSize } from '../format.ts';
 import { printable } from '../names.ts';
 import type { Style } from '../style.ts';
