@@ -14,6 +14,9 @@ export const MiB = 1024 * 1024;
 /** Whether this is the VM, whose processor may be emulated: amounts of work that prove nothing more are smaller there. */
 export const IN_VM = process.env.EXT4_DEFRAG_IN_VM !== undefined;
 
+/** Whether only that is to run which needs the VM's kernel: this machine's has done the rest. */
+export const VM_SHARE = process.env.EXT4_DEFRAG_VM_SHARE !== undefined;
+
 /** An eighth of an amount of work in the VM. */
 export const scaled = (amount: number): number => (IN_VM ? amount / 8 : amount);
 

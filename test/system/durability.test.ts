@@ -14,14 +14,14 @@ import { pageSize } from '../../lib/kernel/page.ts';
 import { mergeExtents } from '../../lib/layout/extents.ts';
 import { blocks, bytes, type Bytes } from '../../lib/layout/units.ts';
 import { exchange } from '../../lib/move/exchange.ts';
-import { MiB } from '../support/lab.ts';
+import { MiB, scaled } from '../support/lab.ts';
 import { moveWith } from '../support/moveWith.ts';
 import { useLab } from '../support/use.ts';
 
 // test/support/crash.c, compiled by test/support/build.mjs.
 const CRASH = fileURLToPath(new URL('../../build/test/crash', import.meta.url));
-const SIZE = 8 * MiB;
-const OFFSET = 3 * MiB;
+const SIZE = scaled(8 * MiB);
+const OFFSET = (3 * SIZE) / 8;
 const LENGTH = 64 * 1024;
 
 /** Moves a file with the barrier, or without any care. */

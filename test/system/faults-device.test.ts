@@ -23,7 +23,7 @@ import {
   runUntilMoving,
   type FaultyDevice,
 } from '../support/faults.ts';
-import { filefrag, IN_VM, MiB, scaled, type Lab } from '../support/lab.ts';
+import { filefrag, IN_VM, MiB, scaled, VM_SHARE, type Lab } from '../support/lab.ts';
 import { useLab } from '../support/use.ts';
 
 // test/support/crash.c, compiled by test/support/build.mjs.
@@ -121,24 +121,25 @@ describe('EIO', () => {
   test('where a file is to go: it stays where it is, and the others are moved', async (context) => {
     const device = await faulty(context);
     const l = await useLab({ size: SIZE, expectedLog: EXPECTED, through: device.attach });
-    const before = await fragmentedFiles(l, 4);
+    // Of small ones the places may be taken by what is allocated to get at them.
+    const before = await fragmentedFiles(l, 4, 2 * MiB);
     await l.remount();
     const plan = `${l.image}.plan`;
     expect(await runCommand(['plan', '-o', plan, l.mountPoint])).toMatchObject({ exitCode: EXIT.OK });
     const { destination, plan: content } = destinationIn(await readFile(plan, 'utf8'), 'b');
     // Apart from the others': a loop device takes a write that was done in part only for done.
-    if (!IN_VM) destination.start = SIZE / l.blockSize - 1024;
+    destination.start = SIZE / l.blockSize - 1024;
     await writeFile(plan, JSON.stringify(content));
-    await device.fail([sectorsOf(l, destination.start, FILE_SIZE / l.blockSize)]);
+    await device.fail([sectorsOf(l, destination.start, (2 * MiB) / l.blockSize)]);
     const result = await runJson(['apply', plan]);
-    console.log(JSON.stringify(result.events), result.stderr, await readFile(plan, 'utf8')); expect(result.exitCode).toBe(EXIT.FAILED);
+    expect(result.exitCode).toBe(EXIT.FAILED);
     // A loop device passes on what its file's filesystem says.
     expect([...result.failed]).toEqual([['b', IN_VM ? 'EIO' : 'ENOSPC']]);
     expect([...result.defragmented].sort()).toEqual(['a', 'c', 'd']);
     await device.heal();
     await l.remount();
     expect(await changed(l, before)).toEqual([]);
-    expect(await filefrag(l.path('b'))).toBe(FILE_SIZE / l.blockSize / 4);
+    expect(await filefrag(l.path('b'))).toBe((2 * MiB) / l.blockSize / 4);
   });
 });
 
@@ -173,14 +174,17 @@ describe('in the middle of a run', () => {
     expect(await changed(other, otherBefore)).toEqual([]);
   }
 
-  test('the filesystem turns read-only: its files fail, and the next target is worked on', async () => {
-    const l = await useLab({ size: 256 * MiB, mount: 'errors=remount-ro', expectedLog: EXPECTED });
-    const trigger = async () =>
-      writeFile(`/sys/fs/ext4/${basename(await l.device())}/trigger_fs_error`, 'ext4-defrag test');
-    await inTheMiddle(l, trigger);
-  });
+  test.skipIf(VM_SHARE)(
+    'the filesystem turns read-only: its files fail, and the next target is worked on',
+    async () => {
+      const l = await useLab({ size: 256 * MiB, mount: 'errors=remount-ro', expectedLog: EXPECTED });
+      const trigger = async () =>
+        writeFile(`/sys/fs/ext4/${basename(await l.device())}/trigger_fs_error`, 'ext4-defrag test');
+      await inTheMiddle(l, trigger);
+    },
+  );
 
-  test('the filesystem is shut down', async () => {
+  test.skipIf(VM_SHARE)('the filesystem is shut down', async () => {
     const l = await useLab({ size: 256 * MiB, expectedLog: EXPECTED });
     await writeFile(l.path('victim'), 'x');
     await inTheMiddle(l, () => execa(CRASH, [l.path('victim'), '0', '1', 'x']));
