@@ -1,7 +1,5 @@
 // Free space is joined into longer runs; the reserve of free space stays, and who fills the filesystem gets it.
 import { closeSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
-import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
@@ -18,11 +16,11 @@ import {
 import { fallocate } from '../../lib/kernel/allocate.ts';
 import { bytes } from '../../lib/layout/units.ts';
 import { age } from '../support/age.ts';
+import { crumble } from '../support/crumble.ts';
 import { IN_VM, MiB, type Lab } from '../support/lab.ts';
-import { changeOf, commit, contentsOf, freeMap, layoutOf } from '../support/layout.ts';
+import { changeOf, contentsOf, freeRuns, layoutOf } from '../support/layout.ts';
+import { randomFrom } from '../support/random.ts';
 import { useLab } from '../support/use.ts';
-
-const KiB = 1024;
 
 // The command as it is installed: compiled, in a process of its own.
 const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
@@ -38,67 +36,6 @@ const consolidated = (events: readonly ConsolidateEvent[]): ConsolidatedEvent =>
   if (event?.type !== 'consolidated') throw new Error(`nothing was told: ${JSON.stringify(events)}`);
   return event;
 };
-
-/** Natural numbers below a limit, the same each time (Numerical Recipes' LCG). */
-function randomFrom(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
-}
-
-/**
- * Fills a filesystem with small files, each in one piece, and deletes many: free space is in small pieces, and between
- * them is nothing that cannot be moved, neither extent trees nor directories.
- *
- * @returns the names of the files
- */
-async function crumble(l: Lab, seed: number): Promise<string[]> {
-  const below = randomFrom(seed);
-  // What ext4 keeps for itself would be a long free run.
-  const name = basename(await l.device());
-  await writeFile(`/sys/fs/ext4/${name}/reserved_clusters`, '0');
-  const { bfree, bsize } = statfsSync(l.mountPoint);
-  const sizes: number[] = [];
-  for (let left = bfree * bsize * 0.99 - 256 * KiB; left > 0; left -= sizes[sizes.length - 1]) {
-    sizes.push((1 + below(64)) * 4 * KiB);
-  }
-  const names = sizes.map((_, i) => `f${i}`);
-  // The directory is as long as it will be before anything lies behind it.
-  for (const name of names) closeSync(openSync(l.path(name), 'wx'));
-  await commit(l);
-  for (const [i, name] of names.entries()) {
-    const fd = openSync(l.path(name), 'r+');
-    await fallocate(fd, 0, bytes(0), bytes(sizes[i]));
-    closeSync(fd);
-  }
-  const kept = names.filter((name) => {
-    if (below(100) >= 35) return true;
-    rmSync(l.path(name));
-    return false;
-  });
-  for (const name of kept) {
-    const fd = openSync(l.path(name), 'r+');
-    const content = Buffer.alloc(sizes[Number(name.slice(1))], `${name} `);
-    writeSync(fd, content);
-    closeSync(fd);
-  }
-  await l.remount();
-  return kept;
-}
-
-/** Lengths in bytes of the runs of blocks that are free. */
-async function freeRuns(l: Lab): Promise<number[]> {
-  const map = await freeMap(l);
-  const lengths: number[] = [];
-  for (let at = map.indexOf(1); at >= 0;) {
-    const end = map.indexOf(0, at);
-    lengths.push((end - at) * l.blockSize);
-    at = map.indexOf(1, end);
-  }
-  return lengths;
-}
 
 const longest = (runs: readonly number[]): number => Math.max(...runs);
 
