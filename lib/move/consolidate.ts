@@ -122,7 +122,7 @@ async function* onFilesystem(target: Target, wanted: Wanted, run: Run): Events {
   try {
     yield* run.at(whole, false, run.options, async function* (context) {
       const work = new Consolidation(whole, wanted, context);
-      for await (const outcome of work.outcomes()) yield* run.tellOfRoom(outcome, context);
+      for await (const outcome of work.outcomes()) yield* run.tell(outcome, context);
       report = work.report;
       // Whatever limit it was, there is more to do.
       if (!report.reached && context.budget.signal.aborted) run.account.leftComplete = false;

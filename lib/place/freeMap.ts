@@ -92,6 +92,23 @@ export class FreeMap {
     }
   }
 
+  /** What is free of blocks `from` to `to`. */
+  within(from: number, to: number): FreeRun[] {
+    let [low, high] = [0, this.count];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.start[middle] + this.length[middle] <= from) low = middle + 1;
+      else high = middle;
+    }
+    const found: FreeRun[] = [];
+    for (let i = low; i < this.count && this.start[i] < to; i++) {
+      const start = Math.max(from, this.start[i]);
+      const end = Math.min(to, this.start[i] + this.length[i]);
+      found.push({ start: blocks(start), length: blocks(end - start) });
+    }
+    return found;
+  }
+
   /** The map as it would be if these were free as well. */
   with(others: readonly FreeRun[]): FreeMap {
     const all = [...this.runs(), ...others].sort((a, b) => a.start - b.start);
