@@ -81,8 +81,7 @@ export async function* moveBatch(
   candidates: readonly Candidate[],
   surroundings: BatchContext,
 ): AsyncGenerator<Outcome, void, void> {
-  const { filesystem, barrier, pace, dirFd, reserveShare } = surroundings;
-  const { blockSize } = filesystem;
+  const { dirFd, reserveShare } = surroundings;
   // That may have been all there was.
   const allHavePlaces = candidates.every((candidate) => placesOf(candidate) !== undefined);
   if (!allHavePlaces && (await spendableBlocks(dirFd, reserveShare)) === 0) {
@@ -90,8 +89,17 @@ export async function* moveBatch(
     return;
   }
   using watchdog = await Watchdog.start(surroundings);
+  yield* watchdog.guard(carryOut(candidates, surroundings, watchdog));
+}
+
+async function* carryOut(
+  candidates: readonly Candidate[],
+  surroundings: BatchContext,
+  watchdog: Watchdog,
+): AsyncGenerator<Outcome, void, void> {
   const context = watched(surroundings, watchdog);
-  const { budget } = context;
+  const { filesystem, barrier, pace, dirFd, reserveShare, budget } = context;
+  const { blockSize } = filesystem;
   let jobs: readonly Job[] = [];
   const inOrder = await inDirectoryOrder(candidates);
   const nearFd = inOrder.length === 0 ? undefined : await openParent(inOrder[0].file);

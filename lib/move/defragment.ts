@@ -99,8 +99,8 @@ export interface DefragmentOptions
 /**
  * Defragments files, directories, mount points or devices of mounted ext4 filesystems, which stay in use meanwhile.
  * Content, size, times, modes and attributes of the files do not change. Nothing is done that the consumer does not
- * ask for with the next step of the iteration; leaving the loop or aborting the signal ends it after the chunk in
- * hand, everything committed. The last event is the summary.
+ * ask for with the next step of the iteration, except that what is held is let go of when others need the space; leaving
+ * the loop or aborting the signal ends it after the chunk in hand, everything committed. The last event is the summary.
  *
  * @throws TypeError when `targets` is no list, RangeError for an option that makes no sense; whatever is wrong with a
  *   target or a file is an event

@@ -99,7 +99,7 @@ export async function* restore(
   using watchdog = await Watchdog.start(surroundings);
   const work = new Restoration(candidates, watched(surroundings, watchdog));
   try {
-    for await (const outcome of work.outcomes()) {
+    for await (const outcome of watchdog.guard(work.outcomes())) {
       yield* run.tell(watchdog.explain(outcome), surroundings);
       if (outcome.kind === 'defragmented') await run.saveNowAndThen();
     }

@@ -1,5 +1,5 @@
 // Free space is joined into longer runs; the reserve of free space stays, and who fills the filesystem gets it.
-import { closeSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
+import { closeSync, openSync, rmSync, statfsSync, writeFileSync, writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
@@ -307,6 +307,58 @@ describe('who fills the filesystem gets what is held', () => {
       /others have filled the filesystem|the reserve of free space/,
     );
     expect(events.at(-1)).toMatchObject({ type: 'summary', failed: 0, interrupted: false });
+    expect(changeOf(layout, await layoutOf(l, names), l.blockSize).worse).toEqual([]);
+    expect(contentsOf(l, names)).toEqual(contents);
+  });
+
+  /** Asks for events until one of progress, and then for no more until somebody has filled the filesystem. */
+  async function stopAsking(l: Lab, before: number, events: AsyncIterable<Event>) {
+    const told: Event[] = [];
+    let filled: Awaited<ReturnType<typeof fillUp>> | undefined;
+    for await (const event of events) {
+      told.push(event);
+      // Several, so that something is held and something has been exchanged.
+      if (filled === undefined && told.filter(({ type }) => type === 'progress').length === 3)
+        filled = await fillUp(l, before);
+    }
+    expect(filled!.held).toBeGreaterThan(10 * MiB);
+    expect(filled!.took).toBeLessThan(AT_ONCE);
+    expect(told.at(-1)).toMatchObject({ type: 'summary', failed: 0, interrupted: false });
+    return told;
+  }
+
+  test('also when nobody asks for what comes next: files that are moved', async () => {
+    const l = await useLab({ size: 384 * MiB, mkfs: ['-m', '0'] });
+    const names = await twoFiles(l);
+    const [layout, contents] = [await layoutOf(l, names), contentsOf(l, names)];
+    await l.remount();
+    const run = defragment([l.mountPoint], { maxRate: 48 * MiB, makeRoom: false });
+    const told = await stopAsking(l, freeNow(l), run);
+    const results = told.filter(({ type }) => type === 'defragmented' || type === 'skip');
+    expect(results[0]).toMatchObject({ type: 'defragmented', incomplete: 'no-space' });
+    expect(changeOf(layout, await layoutOf(l, names), l.blockSize).worse).toEqual([]);
+    expect(contentsOf(l, names)).toEqual(contents);
+  });
+
+  test('also when nobody asks for what comes next: a window that is cleared', async () => {
+    const l = await useLab({ size: 256 * MiB, mkfs: ['-m', '0'] });
+    const names = await crumble(l, 15);
+    const [layout, contents] = [await layoutOf(l, names), contentsOf(l, names)];
+    await l.remount();
+    const run = consolidate([l.mountPoint], { run: 40 * MiB, maxRate: 32 * MiB });
+    await stopAsking(l, freeNow(l), run);
+    expect(changeOf(layout, await layoutOf(l, names), l.blockSize).worse).toEqual([]);
+    expect(contentsOf(l, names)).toEqual(contents);
+  });
+
+  test('also when nobody asks for what comes next: files that are laid in an order', async () => {
+    const l = await useLab({ size: 384 * MiB, mkfs: ['-m', '0'] });
+    const names = await twoFiles(l);
+    writeFileSync(l.path('list'), names.map((name) => `${l.path(name)}\n`).join(''));
+    const [layout, contents] = [await layoutOf(l, names), contentsOf(l, names)];
+    await l.remount();
+    const options = { orderFile: l.path('list'), maxRate: 48 * MiB, makeRoom: false };
+    await stopAsking(l, freeNow(l), defragment([l.mountPoint], options));
     expect(changeOf(layout, await layoutOf(l, names), l.blockSize).worse).toEqual([]);
     expect(contentsOf(l, names)).toEqual(contents);
   });
