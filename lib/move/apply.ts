@@ -4,7 +4,7 @@ import { inspectHandles, inspectNames, type Inspected } from '../kernel/inspect.
 import { countFragments } from '../layout/fragments.ts';
 import { bytes } from '../layout/units.ts';
 import { OwnerMap } from '../place/owners.ts';
-import { isUnchanged, relocationsOf } from '../plan/follow.ts';
+import { isUnchanged } from '../plan/follow.ts';
 import { readPlanFile, totalsOf, type FilesystemPlan, type Plan, type PlanStep } from '../plan/planFile.ts';
 import type { ApplyEvent, ApplySummary, DefragSummary, MovingEvent, PlanSums } from '../report/events.ts';
 import { CONFINED } from '../scan/confined.ts';
@@ -18,6 +18,7 @@ import type { Candidate } from './candidate.ts';
 import { inRun, type DefragmentOptions, type Run } from './defragment.ts';
 import { Gathering } from './gathering.ts';
 import { PrescribedPlacer } from './prescribed.ts';
+import { restore } from './restore.ts';
 
 /** What a plan file does not say. */
 export interface ApplyOptions extends Omit<
@@ -135,11 +136,9 @@ async function* onFilesystem(
     }
     run.account.bytesPlanned += totalsOf(steps).bytesToMove;
     yield* run.at(whole, false, options, async function* (context) {
-      const inOrder =
-        kind === 'undo'
-          ? await leavingFirst(whole, steps, context.budget.signal)
-          : steps.toSorted((a, b) => placesMissing(a) - placesMissing(b));
-      yield* carryOut(run, whole, inOrder, kind, context);
+      const inOrder = steps.toSorted((a, b) => placesMissing(a) - placesMissing(b));
+      const candidates = candidatesOf(run, whole, inOrder, kind, context);
+      yield* kind === 'undo' ? putBack(run, candidates, context) : carryOut(run, candidates, steps, context);
     });
   } finally {
     if (whole !== target) await closeFd(whole.dirFd);
@@ -150,54 +149,60 @@ async function* onFilesystem(
 const placesMissing = ({ ranges }: PlanStep): number =>
   ranges.some(({ destination }) => destination === undefined) ? 1 : 0;
 
-/** Undo steps in an order in which each finds its places empty: the file that lies there goes first. */
-async function leavingFirst(
-  target: Target,
-  steps: readonly PlanStep[],
-  signal: AbortSignal,
-): Promise<PlanStep[]> {
-  const { blockSize } = target.filesystem;
-  const now = new OwnerMap();
-  const byInode = new Map<number, PlanStep>();
-  for await (const { step, found } of inspectSteps(target, steps, signal)) {
-    if (found.kind === 'error' || found.extents === undefined) continue;
-    byInode.set(step.inode, step);
-    for (const { logical, physical, length } of found.extents) {
-      now.set({ inode: step.inode, logical, physical, length });
-    }
+/** Puts files where they lay. */
+async function* putBack(
+  run: Run,
+  candidates: AsyncIterable<Candidate | MovingEvent>,
+  context: BatchContext,
+): AsyncGenerator<MovingEvent, void, void> {
+  const all: Candidate[] = [];
+  for await (const found of candidates) {
+    if ('type' in found) yield found;
+    else all.push(found);
   }
-  const order = new Set<PlanStep>();
-  const seen = new Set<PlanStep>();
-  // What was moved last is most often in the way of nobody's return but its own.
-  for (const first of steps.toReversed()) {
-    const path = [first];
-    for (let step = path.at(-1); step !== undefined; step = path.at(-1)) {
-      const before = seen.has(step)
-        ? []
-        : relocationsOf(step, blockSize)
-            .flatMap(({ physical, length }) => now.within(physical, physical + length))
-            .flatMap(({ inode }) => byInode.get(inode) ?? [])
-            .filter((other) => !seen.has(other) && other !== step);
-      seen.add(step);
-      if (before.length === 0) order.add(path.pop()!);
-      else path.push(...before);
-    }
-  }
-  return [...order];
+  yield* restore(all, run, context);
 }
 
+/** Moves files to their new places, as a plan has it. */
 async function* carryOut(
+  run: Run,
+  candidates: AsyncIterable<Candidate | MovingEvent>,
+  steps: readonly PlanStep[],
+  surroundings: BatchContext,
+): AsyncGenerator<MovingEvent, void, void> {
+  const context = { ...surroundings, placer: new PrescribedPlacer(surroundings, steps).placer };
+  const gathering = new Gathering();
+  /** Where the files lie that have been gathered. */
+  let occupied = new OwnerMap();
+  for await (const found of candidates) {
+    if ('type' in found) {
+      yield found;
+      continue;
+    }
+    // What is to go where one of them lies has to wait until that has gone.
+    const conflicts = found.prescribed!.step.ranges.some(
+      ({ destination: to }) => to && occupied.within(to.start, to.start + to.length).length > 0,
+    );
+    if (conflicts) {
+      yield* run.move(gathering.take(), context);
+      occupied = new OwnerMap();
+    }
+    const { inode, extents } = found.file;
+    for (const { logical, physical, length } of extents) occupied.set({ inode, logical, physical, length });
+    for (const batch of gathering.add(found)) yield* run.move(batch, context);
+  }
+  yield* run.move(gathering.take(), context);
+}
+
+/** The files of steps that are as they were when the steps were written down, and what is to be told of the others. */
+async function* candidatesOf(
   run: Run,
   target: Target,
   steps: readonly PlanStep[],
   kind: Plan['kind'],
-  surroundings: BatchContext,
-): AsyncGenerator<MovingEvent, void, void> {
-  const context = { ...surroundings, placer: new PrescribedPlacer(surroundings, steps).placer };
+  context: BatchContext,
+): AsyncGenerator<Candidate | MovingEvent, void, void> {
   const { signal } = context.budget;
-  const gathering = new Gathering();
-  /** Where the files lie that have been gathered. */
-  let occupied = new OwnerMap();
   let met = 0;
   for await (const inspected of inspectSteps(target, steps, signal)) {
     if (signal.aborted) break;
@@ -225,23 +230,12 @@ async function* carryOut(
       yield run.tally.skip(path, refused, fragments);
       continue;
     }
-    const candidate: Candidate = {
+    yield {
       file: { ...item, path, relative: step.path },
       planned: bytes(step.bytesToMove),
       prescribed: { kind, step },
     };
-    // What is to go where one of them lies has to wait until that has gone.
-    const conflicts = step.ranges.some(
-      ({ destination: to }) => to && occupied.within(to.start, to.start + to.length).length > 0,
-    );
-    if (conflicts) {
-      yield* run.move(gathering.take(), context);
-      occupied = new OwnerMap();
-    }
-    for (const { logical, physical, length } of extents) occupied.set({ inode, logical, physical, length });
-    for (const batch of gathering.add(candidate)) yield* run.move(batch, context);
   }
-  yield* run.move(gathering.take(), context);
   const left = steps.slice(met);
   run.tally.leave(context.ending(), left.length);
   for (const { bytesToMove, fragmentsBefore } of left) {

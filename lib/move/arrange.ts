@@ -51,16 +51,21 @@ export async function* arrange(
   surroundings: BatchContext,
   verdicts: Verdict[],
 ): AsyncGenerator<Exclude<Outcome, { kind: 'again' }> | Planned | Arranged, void, void> {
+  let arranged: Arranged;
+  {
+    using watchdog = await Watchdog.start(surroundings);
+    arranged = yield* watchdog.guard(carryOut(group, surroundings, verdicts, watchdog));
+  }
   // Whoever takes his time with the result keeps no space from others.
-  yield yield* carryOut(group, surroundings, verdicts);
+  yield arranged;
 }
 
 async function* carryOut(
   group: Group,
   surroundings: BatchContext,
   verdicts: Verdict[],
+  watchdog: Watchdog,
 ): AsyncGenerator<Exclude<Outcome, { kind: 'again' }> | Planned, Arranged, void> {
-  using watchdog = await Watchdog.start(surroundings);
   const context = watched(surroundings, watchdog);
   const { filesystem, dirFd, budget, reserveShare } = context;
   const { blockSize } = filesystem;

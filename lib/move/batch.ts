@@ -12,7 +12,7 @@ import { openParent } from '../scan/scan.ts';
 import { allOf } from './allOf.ts';
 import type { Barrier } from './barrier.ts';
 import type { Budget } from './budget.ts';
-import { leftAlone, type Candidate, type Outcome } from './candidate.ts';
+import { leftAlone, placesOf, type Candidate, type Outcome } from './candidate.ts';
 import { inDirectoryOrder } from './directoryOrder.ts';
 import { failure, judge, measure } from './judge.ts';
 import { Leases } from './lease.ts';
@@ -22,6 +22,7 @@ import { openAll, type Job } from './opening.ts';
 import type { Pace } from './pace/pace.ts';
 import { exchangeAll, fail, type MovingFile } from './pipeline.ts';
 import { ReadAhead } from './readAhead.ts';
+import type { UndoLog } from './undo.ts';
 import { watched, Watchdog } from './watchdog.ts';
 
 export interface BatchContext {
@@ -41,8 +42,8 @@ export interface BatchContext {
   /** What earlier runs learned, where that is kept. */
   readonly memory: Memory | undefined;
   readonly measurement: Measurement | undefined;
-  /** Whether somebody wants to know the generations of all files. */
-  readonly generations?: boolean;
+  /** Told of every file that was moved, at once: nobody may ask for what became of it. */
+  readonly undo?: UndoLog | undefined;
   readonly placer: Placer;
   /** Files that found no good place before shall have the best there is. */
   readonly lastChance?: boolean;
@@ -80,17 +81,25 @@ export async function* moveBatch(
   candidates: readonly Candidate[],
   surroundings: BatchContext,
 ): AsyncGenerator<Outcome, void, void> {
-  const { filesystem, barrier, pace, dirFd, reserveShare } = surroundings;
-  const { blockSize } = filesystem;
-  // A share has been allocated, and that may have been all there was.
-  const shared = candidates.every(({ share }) => share !== undefined);
-  if (!shared && (await spendableBlocks(dirFd, reserveShare)) === 0) {
+  const { dirFd, reserveShare } = surroundings;
+  // That may have been all there was.
+  const allHavePlaces = candidates.every((candidate) => placesOf(candidate) !== undefined);
+  if (!allHavePlaces && (await spendableBlocks(dirFd, reserveShare)) === 0) {
     for (const candidate of candidates) yield leftAlone(candidate, 'no-space');
     return;
   }
   using watchdog = await Watchdog.start(surroundings);
+  yield* watchdog.guard(carryOut(candidates, surroundings, watchdog));
+}
+
+async function* carryOut(
+  candidates: readonly Candidate[],
+  surroundings: BatchContext,
+  watchdog: Watchdog,
+): AsyncGenerator<Outcome, void, void> {
   const context = watched(surroundings, watchdog);
-  const { budget } = context;
+  const { filesystem, barrier, pace, dirFd, reserveShare, budget } = context;
+  const { blockSize } = filesystem;
   let jobs: readonly Job[] = [];
   const inOrder = await inDirectoryOrder(candidates);
   const nearFd = inOrder.length === 0 ? undefined : await openParent(inOrder[0].file);
@@ -167,8 +176,7 @@ async function* placeAll(
   jobs: readonly Job[],
   context: PlacingContext,
 ): AsyncGenerator<Outcome, Placed, void> {
-  // A share is a place.
-  if (jobs.every(({ candidate }) => candidate.share !== undefined)) return { jobs, refused: [] };
+  if (jobs.every(({ candidate }) => placesOf(candidate) !== undefined)) return { jobs, refused: [] };
   return yield* context.placer(jobs, context);
 }
 

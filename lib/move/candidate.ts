@@ -1,5 +1,6 @@
 import type { ExtentTable } from '../layout/extents.ts';
 import { blocks, type Blocks, type Bytes } from '../layout/units.ts';
+import type { Segment } from '../place/assign.ts';
 import type { Share } from '../plan/arrange.ts';
 import type { PlanKind, PlanStep } from '../plan/planFile.ts';
 import type { PlacementStep } from '../report/events.ts';
@@ -33,6 +34,8 @@ export interface Layouts {
 export interface Prescription {
   readonly kind: PlanKind;
   readonly step: PlanStep;
+  /** What is held for it, in logical order; otherwise places are looked for when the file is open. */
+  readonly segments?: readonly Segment[];
 }
 
 /** A file to be moved, and what earlier rounds did to it: a file that does not fit beside itself takes several. */
@@ -84,6 +87,10 @@ export type Outcome =
   /** Blocks of other files went elsewhere, to make room. */
   | { readonly kind: 'evacuated'; readonly path: Buffer; readonly moved: Blocks }
   | { readonly kind: 'pause'; readonly pause: Pause };
+
+/** What has been allocated for a candidate already, if anything. */
+export const placesOf = ({ share, prescribed }: Candidate): readonly Segment[] | undefined =>
+  share?.segments ?? prescribed?.segments;
 
 export const movedEarlier = ({ earlier }: Candidate): Blocks => earlier?.moved ?? blocks(0);
 

@@ -123,7 +123,7 @@ async function* onFilesystem(target: Target, wanted: Wanted, run: Run): Events {
   try {
     yield* run.at(whole, false, run.options, async function* (context) {
       const work = new Consolidation(whole, wanted, context);
-      for await (const outcome of work.outcomes()) yield* run.tellOfRoom(outcome, context);
+      for await (const outcome of work.outcomes()) yield* run.tell(outcome, context);
       report = work.report;
       // Whatever limit it was, there is more to do.
       if (!report.reached && context.budget.signal.aborted) run.account.leftComplete = false;
@@ -171,7 +171,8 @@ class Consolidation {
     // What one round makes helps the next, as long as others leave it there.
     for (let missing = Infinity; !this.#reached && this.#missing < missing && !budget.signal.aborted;) {
       missing = this.#missing;
-      yield* this.#clear();
+      using watchdog = await Watchdog.start(this.#context);
+      yield* watchdog.guard(this.#clear(watchdog));
       this.#after = await this.#freeSpace();
     }
   }
@@ -221,10 +222,9 @@ class Consolidation {
    * Clears as many windows as are missing, holds them until there are enough, so that nothing is moved from the one into
    * the other, and lets go of all.
    */
-  async *#clear(): AsyncGenerator<Outcome, void, void> {
+  async *#clear(watchdog: Watchdog): AsyncGenerator<Outcome, void, void> {
     const { barrier, budget } = this.#context;
     const path = this.#target.argument;
-    using watchdog = await Watchdog.start(this.#context);
     const context = watched(this.#context, watchdog);
     const held: Cleared[] = [];
     try {

@@ -10,7 +10,6 @@ import { blocks, bytes, toBytes, type Bytes } from '../layout/units.ts';
 import { Discovery } from '../plan/discovery.ts';
 import { groupsIn, type GroupOptions } from '../plan/groups.ts';
 import { checkOrderOptions, OrderList } from '../plan/orderList.ts';
-import { PlanRecorder } from '../plan/planRecorder.ts';
 import { planScanned } from '../plan/planScanned.ts';
 import type { Worthwhile } from '../plan/worstFirst.ts';
 import {
@@ -50,7 +49,7 @@ import { Memory } from './memory.ts';
 import { Pace, type PaceOptions, type Pause } from './pace/pace.ts';
 import { lowerPriority, type Priority } from './pace/priority.ts';
 import { probe } from './probe.ts';
-import { recordUndo } from './undo.ts';
+import { UndoLog } from './undo.ts';
 
 /** What {@link defragment} can be told. Nothing of it is needed. */
 export interface DefragmentOptions
@@ -101,8 +100,8 @@ export interface DefragmentOptions
 /**
  * Defragments files, directories, mount points or devices of mounted ext4 filesystems, which stay in use meanwhile.
  * Content, size, times, modes and attributes of the files do not change. Nothing is done that the consumer does not
- * ask for with the next step of the iteration; leaving the loop or aborting the signal ends it after the chunk in
- * hand, everything committed. The last event is the summary.
+ * ask for with the next step of the iteration, except that what is held is let go of when others need the space; leaving
+ * the loop or aborting the signal ends it after the chunk in hand, everything committed. The last event is the summary.
  *
  * @throws TypeError when `targets` is no list, RangeError for an option that makes no sense; whatever is wrong with a
  *   target or a file is an event
@@ -175,7 +174,7 @@ export class Run {
   readonly #stopped: AbortSignal | undefined;
   readonly #measurement: Measurement | undefined;
   readonly account = new Account(this.tally);
-  #undo: PlanRecorder | undefined;
+  #undo: UndoLog | undefined;
   #order: OrderList | undefined;
   /** Targets that have not been begun. */
   #ahead: number;
@@ -208,7 +207,7 @@ export class Run {
     try {
       this.#order = await OrderList.of(this.options);
       if (keepUndo !== undefined) {
-        this.#undo = await PlanRecorder.open((path = keepUndo), 'undo', this.options);
+        this.#undo = await UndoLog.open((path = keepUndo), this.options);
       }
       return true;
     } catch (error) {
@@ -271,9 +270,14 @@ export class Run {
         // Nobody is told any more; what was done counts all the same.
         for (const verdict of verdicts) void [...this.#report(verdict, context)];
       }
-      await this.#memory?.saveNowAndThen();
-      await this.#undo?.saveNowAndThen();
+      await this.saveNowAndThen();
     }
+  }
+
+  /** Saves what is kept of the run, if the last time was long ago. */
+  async saveNowAndThen(): Promise<void> {
+    await this.#memory?.saveNowAndThen();
+    await this.#undo?.saveNowAndThen();
   }
 
   /**
@@ -307,8 +311,8 @@ export class Run {
           'this kernel does not tell how long others wait for I/O: nothing makes it pause',
         );
       }
-      await this.#undo?.begin(target);
       this.#device = deviceProfileFor(target, options);
+      await this.#undo?.begin(target, this.#device);
       using budget = new Budget(this.#budget, { bytes: await this.#shareOf(dirFd) });
       yield* this.#remember(target);
       const barrier = await Barrier.open(dirFd, filesystem.kernel);
@@ -335,7 +339,7 @@ export class Run {
           ending: () => (this.#stopped?.aborted ? 'interrupted' : 'budget'),
           memory: this.#memory,
           measurement: this.#measurement,
-          generations: this.#undo !== undefined,
+          undo: this.#undo,
           placer: makesRoom ? new RoomMaker(surroundings).placer : placeWhereFree,
         };
         this.#waiting = makesRoom ? [] : undefined;
@@ -586,8 +590,7 @@ export class Run {
         else if (this.#waiting !== undefined && foundNoPlace(outcome)) this.#waiting.push(outcome);
         else yield* this.#report(outcome, context);
       }
-      await this.#memory?.saveNowAndThen();
-      await this.#undo?.saveNowAndThen();
+      await this.saveNowAndThen();
       queue = again;
       // The blocks that this round vacated can be allocated only when their freeing is committed.
       if (queue.length > 0) await context.barrier.commit();
@@ -651,7 +654,7 @@ export class Run {
     if (share !== undefined) this.#arranged.add(file.inode);
     const id = generation === undefined ? undefined : { inode: file.inode, generation };
     if (outcome.kind === 'defragmented') {
-      const { gain, incomplete, why, layouts } = outcome;
+      const { gain, incomplete, why } = outcome;
       const moved = asBytes(outcome.moved);
       if (incomplete === 'budget') this.account.leave(planned - moved);
       // The next run goes on with what was moved in part.
@@ -661,9 +664,6 @@ export class Run {
         this.#memory?.moved(id, gain.fragmentsBefore, gain.fragmentsAfter);
       }
       const size = asBytes(gain.blocks);
-      if (this.#undo !== undefined && id !== undefined) {
-        recordUndo(this.#undo, file, id, layouts, this.#device);
-      }
       if (share !== undefined && !better) {
         this.account.count(gain.fragmentsBefore);
         return;
@@ -692,8 +692,8 @@ export class Run {
     yield* this.#tell(perDay === undefined ? event : { ...event, fragmentsPerDay: perDay }, file.inode);
   }
 
-  /** Tells of what happens while room is made for no file, and counts it. */
-  tellOfRoom(outcome: Outcome, context: BatchContext): Iterable<MovingEvent> {
+  /** Tells of what happens where files are not moved by {@link move}, and counts it. */
+  tell(outcome: Outcome, context: BatchContext): Iterable<MovingEvent> {
     return outcome.kind === 'again' ? [] : this.#report(outcome, context);
   }
 

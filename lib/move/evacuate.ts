@@ -2,11 +2,11 @@ import { fallocate, openTemporary } from '../kernel/allocate.ts';
 import { errorCode, isSystemFailure } from '../kernel/errors.ts';
 import { fiemap, FIEMAP_FLAG_SYNC } from '../kernel/fiemap.ts';
 import { fsmap } from '../kernel/fsmap.ts';
-import { closeFd, inodeFlags, O, openAt, openByHandle, statFd } from '../kernel/handle.ts';
+import { closeFd, inodeFlags, inodeGeneration, O, openAt, openByHandle, statFd } from '../kernel/handle.ts';
 import { filesAtOnce } from '../kernel/openFiles.ts';
 import { mergeExtents, type ExtentTable } from '../layout/extents.ts';
 import { countFragments, fragmentStarts } from '../layout/fragments.ts';
-import { blocks, bytes, toBlocks, toBytes, type Blocks } from '../layout/units.ts';
+import { blocks, bytes, toBlocks, toBytes, type Blocks, type Bytes } from '../layout/units.ts';
 import type { Run, Segment } from '../place/assign.ts';
 import { placeExactly, type Site } from '../place/exact.ts';
 import { FreeMap } from '../place/freeMap.ts';
@@ -55,7 +55,12 @@ interface Occupant extends MovingFile {
   readonly inode: number;
   /** The descriptor is somebody else's. */
   readonly borrowed: boolean;
-  readonly size: Blocks;
+  /** 0 where nobody wants to know. */
+  readonly generation: number;
+  readonly size: Bytes;
+  readonly sizeBlocks: Blocks;
+  /** Merged, and whole. */
+  readonly layout: ExtentTable;
   readonly plan: FilePlan;
 }
 
@@ -185,7 +190,7 @@ async function* evacuateGroup(
         before = moved;
       }
     }
-    await allOf(files.map((file) => syncAll(file, toBytes(file.size, blockSize))));
+    await allOf(files.map((file) => syncAll(file, toBytes(file.sizeBlocks, blockSize))));
     await barrier.commit();
     const verdicts = await allOf(files.map((file) => settle(file, context)));
     unjudged = [];
@@ -219,7 +224,7 @@ async function openOccupant(
   already: number | undefined,
   window: Window,
   leases: Leases,
-  { dirFd, filesystem, exclusive }: BatchContext,
+  { dirFd, filesystem, exclusive, undo }: BatchContext,
 ): Promise<Occupant | string | undefined> {
   const { blockSize, longestRun } = filesystem;
   let toClose: number | undefined;
@@ -244,13 +249,17 @@ async function openOccupant(
     const starts = fragmentStarts(extents);
     const fragments = fragmentsWithin(extents, starts, window);
     if (fragments.length === 0) return undefined;
+    const generation = undo === undefined ? 0 : await inodeGeneration(fd);
     toClose = undefined;
     return {
       inode,
       borrowed: already !== undefined,
       path: nameless(inode),
       fd,
-      size: sizeBlocks,
+      generation,
+      size: facts.size,
+      sizeBlocks,
+      layout: all,
       plan: displace(extents, starts, fragments, longestRun),
       segments: [],
       moved: 0,
@@ -337,11 +346,17 @@ function segmentsFor({ extents, starts, ranges }: FilePlan, placeOf: ReadonlyMap
 /** @returns whether a file has gone where it should, and is no worse off; if not, it is put back */
 async function settle(file: Occupant, context: BatchContext): Promise<boolean> {
   const planned = file.segments.reduce((sum, { length }) => sum + length, 0);
-  const layout = clip(mergeExtents(await fiemap(file.fd, context.filesystem.blockSize)), file.size);
+  const layoutNow = async () => mergeExtents(await fiemap(file.fd, context.filesystem.blockSize));
+  let layout = await layoutNow();
   const whole = file.error === undefined && file.stopped === undefined && file.moved === planned;
-  const well = whole && countFragments(layout) <= file.plan.fragmentsBefore;
+  const well = whole && countFragments(clip(layout, file.sizeBlocks)) <= file.plan.fragmentsBefore;
   if (well) await dropCached(file);
-  else if (file.moved > 0) await putBack(file, context);
+  else if (file.moved > 0) {
+    await putBack(file, context);
+    layout = await layoutNow();
+  }
+  if (file.moved > 0)
+    context.undo?.moved(file, undefined, { before: file.layout, after: layout, size: file.size });
   return well;
 }
 

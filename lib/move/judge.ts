@@ -11,7 +11,7 @@ import { formatSize } from '../report/format.ts';
 import type { Reason } from '../scan/reasons.ts';
 import type { BatchContext } from './batch.ts';
 import { leftAlone, movedEarlier, type Gain, type Outcome } from './candidate.ts';
-import { isTransient, undo } from './exchange.ts';
+import { isTransient, undo as exchangeBack } from './exchange.ts';
 import { sizeOf, type Job } from './opening.ts';
 import type { MovingFile } from './pipeline.ts';
 
@@ -32,6 +32,7 @@ export async function judge(job: Job, context: BatchContext): Promise<Outcome> {
       await putBack(job, context);
       layout = await layoutOf(job, context);
     }
+    noteMove(job, layout, context);
     if (job.error !== undefined && (job.writeFailed || !isTransient(job.error)))
       return failure(job, job.error);
     if (!improved || job.moved === 0) return leftAlone(candidate, notImproved(job, context), job.why);
@@ -65,6 +66,17 @@ export async function judge(job: Job, context: BatchContext): Promise<Outcome> {
     if (!isSystemFailure(error)) throw error;
     return failure(job, error);
   }
+}
+
+/** Notes where a file lay and lies, for who may want it back. */
+function noteMove(
+  { candidate, layout: before, size, moved }: Job,
+  after: ExtentTable,
+  { undo }: BatchContext,
+): void {
+  const { file, generation } = candidate;
+  if (moved === 0 || generation === undefined) return;
+  undo?.moved({ inode: file.inode, generation }, file.relative, { before, after, size });
 }
 
 /**
@@ -126,7 +138,7 @@ export async function putBack(
   { filesystem, barrier }: Pick<BatchContext, 'filesystem' | 'barrier'>,
 ): Promise<void> {
   try {
-    for (const segment of segments) await undo(fd, segment, filesystem.blockSize);
+    for (const segment of segments) await exchangeBack(fd, segment, filesystem.blockSize);
     await syncFileRange(fd, bytes(0), bytes(0), SYNC_RANGE.ALL);
   } finally {
     await barrier.commit();

@@ -340,6 +340,9 @@ export class RoomMaker {
         if (!('tokens' in result)) return false;
         await context.barrier.commit();
         await Promise.all(result.fds.map(closeFd));
+        // However long that takes: without it nobody knew that there is such a run now.
+        this.#looked.at = -Infinity;
+        this.#touched = this.#touched.filter((window) => window !== smaller);
         return true;
       }
       if (length === longest) return false;

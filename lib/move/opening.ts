@@ -12,7 +12,7 @@ import type { Reason } from '../scan/reasons.ts';
 import { currentLayout, openForMove, reasonOf } from '../scan/scan.ts';
 import type { BatchContext } from './batch.ts';
 import { allOf } from './allOf.ts';
-import { leftAlone, movedEarlier, type Candidate, type Outcome } from './candidate.ts';
+import { leftAlone, movedEarlier, placesOf, type Candidate, type Outcome } from './candidate.ts';
 import type { Leases } from './lease.ts';
 import type { MovingFile } from './pipeline.ts';
 
@@ -111,9 +111,9 @@ function fit(opened: Opened, room: Room, context: BatchContext, first: boolean):
   return cut ?? (room.budget < bySpace ? 'budget' : 'no-space');
 }
 
-/** Donor blocks that are still to be allocated: what a share takes has been. */
-const needOf = ({ share }: Candidate, plan: FilePlan, context: BatchContext): number =>
-  share === undefined ? demandOf(plan, context) : 0;
+/** Donor blocks that are still to be allocated. */
+const needOf = (candidate: Candidate, plan: FilePlan, context: BatchContext): number =>
+  placesOf(candidate) === undefined ? demandOf(plan, context) : 0;
 
 /** Donor blocks that a plan needs: more than it moves where blocks are smaller than pages. */
 function demandOf(plan: FilePlan, { pageSize, filesystem }: BatchContext): number {
@@ -145,7 +145,7 @@ async function openOne(
     const sizeBlocks = toBlocks(size, filesystem.blockSize);
     const { prescribed, share } = candidate;
     const generation =
-      memory !== undefined || context.generations || prescribed !== undefined
+      memory !== undefined || context.undo !== undefined || prescribed !== undefined
         ? await generationOf(candidate, fd)
         : undefined;
     const known = { ...candidate, ...(generation !== undefined && { generation }) };
@@ -186,7 +186,7 @@ function jobOf(opened: Opened, plan: FilePlan): Job {
     ...opened,
     plan,
     path: opened.candidate.file.path,
-    segments: opened.candidate.share?.segments ?? [],
+    segments: placesOf(opened.candidate) ?? [],
     cut: plan.blocks < opened.plan.blocks,
     why: undefined,
     secondsBefore: undefined,

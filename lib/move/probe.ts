@@ -30,6 +30,9 @@ export async function probe(filesystem: Filesystem, dirFd: number, page: Bytes):
     const donor = await openTemporary(dirFd);
     fds.push(donor);
     const content = Buffer.alloc(size, 'ext4-defrag');
+    // What the allocator chooses when it is written comes from blocks that are kept for small files from then on, and
+    // nobody else can have those at their places.
+    await fallocate(orig, 0, bytes(0), size);
     await writeFd(orig, content);
     const commitsBefore = await fastCommits(filesystem.id);
     await fsyncFd(orig);

@@ -76,6 +76,46 @@ export class Watchdog implements Disposable {
     }
   }
 
+  /**
+   * Passes on what work tells. When it must end while nobody asks for more it is gone on with all the same, until it has
+   * let go of what it holds and has nothing more to tell; that is kept for who asks later.
+   */
+  async *guard<T, R>(work: AsyncGenerator<T, R, void>): AsyncGenerator<T, R, void> {
+    const told: IteratorResult<T, R>[] = [];
+    let alone: Promise<void> | undefined;
+    const goOn = async () => {
+      for (let last = false; !last;) {
+        const step = await work.next();
+        told.push(step);
+        last = step.done === true;
+      }
+    };
+    let isAskedFor = true;
+    const onAbort = () => {
+      if (isAskedFor) return;
+      alone ??= goOn();
+      // Who asks for the next step meets its error.
+      alone.catch(() => undefined);
+    };
+    this.signal.addEventListener('abort', onAbort);
+    try {
+      for (;;) {
+        if (alone !== undefined && told.length === 0) await alone;
+        const step = alone === undefined ? await work.next() : told.shift()!;
+        if (step.done) return step.value;
+        isAskedFor = false;
+        if (this.signal.aborted) onAbort();
+        yield step.value;
+        isAskedFor = true;
+      }
+    } finally {
+      this.signal.removeEventListener('abort', onAbort);
+      await alone?.catch(() => undefined);
+      // Where nobody asks for more; at its end this does nothing.
+      await work.return(undefined as R);
+    }
+  }
+
   [Symbol.dispose](): void {
     clearInterval(this.#timer);
   }

@@ -160,6 +160,11 @@ export class DonorStock {
     for (const fd of fds) this.#adopted.add(fd);
   }
 
+  /** Leaves the donors to somebody else, who closes them. */
+  letGo(): void {
+    this.#donors.clear();
+  }
+
   /** Closes every donor but those in use. */
   async keepOnly(used: ReadonlySet<number>): Promise<void> {
     const unused = [...this.#donors.keys()].filter((fd) => !used.has(fd));

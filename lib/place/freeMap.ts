@@ -94,13 +94,24 @@ export class FreeMap {
 
   /** Whether all blocks of a run are free. */
   includes({ start, length }: FreeRun): boolean {
+    return this.within(start, start + length)[0]?.length === length;
+  }
+
+  /** What is free of blocks `from` to `to`. */
+  within(from: number, to: number): FreeRun[] {
     let [low, high] = [0, this.count];
     while (low < high) {
       const middle = (low + high) >> 1;
-      if (this.start[middle] <= start) low = middle + 1;
+      if (this.start[middle] + this.length[middle] <= from) low = middle + 1;
       else high = middle;
     }
-    return low > 0 && this.start[low - 1] + this.length[low - 1] >= start + length;
+    const found: FreeRun[] = [];
+    for (let i = low; i < this.count && this.start[i] < to; i++) {
+      const start = Math.max(from, this.start[i]);
+      const end = Math.min(to, this.start[i] + this.length[i]);
+      found.push({ start: blocks(start), length: blocks(end - start) });
+    }
+    return found;
   }
 
   /** The map as it would be if these were free as well. */

@@ -21,10 +21,17 @@ export class Neighbours {
   readonly #filesystem: Pick<Filesystem, 'device' | 'id'>;
   readonly #dirFd: number;
   readonly #known = new Map<number, OwnedBlock | undefined>();
+  readonly #knownElsewhere: (block: number) => OwnedBlock | undefined;
 
-  constructor(filesystem: Pick<Filesystem, 'device' | 'id'>, dirFd: number) {
+  /** @param knownElsewhere goes before what is found here */
+  constructor(
+    filesystem: Pick<Filesystem, 'device' | 'id'>,
+    dirFd: number,
+    knownElsewhere: (block: number) => OwnedBlock | undefined = () => undefined,
+  ) {
     this.#filesystem = filesystem;
     this.#dirFd = dirFd;
+    this.#knownElsewhere = knownElsewhere;
   }
 
   /** Notes that a file has blocks now, where somebody may ask for one of their ends. */
@@ -35,7 +42,7 @@ export class Neighbours {
 
   /** undefined where no regular file has it. */
   ownerOf(block: number): OwnedBlock | undefined {
-    return this.#known.get(block);
+    return this.#knownElsewhere(block) ?? this.#known.get(block);
   }
 
   /**
@@ -45,7 +52,7 @@ export class Neighbours {
    */
   async learn(asked: Iterable<number>, signal: AbortSignal): Promise<string | undefined> {
     const unknown = Float64Array.from(new Set(asked))
-      .filter((block) => !this.#known.has(block))
+      .filter((block) => !this.#known.has(block) && this.#knownElsewhere(block) === undefined)
       .sort();
     if (unknown.length === 0) return undefined;
     const { device: path, id } = this.#filesystem;

@@ -93,7 +93,7 @@ export interface PlanTotals {
   readonly savedSeconds: number;
 }
 
-export function totalsOf(steps: Iterable<PlanStep>): PlanTotals {
+export function totalsOf(steps: Iterable<Omit<PlanTotals, 'files'>>): PlanTotals {
   const sum = { files: 0, bytesToMove: 0, fragmentsBefore: 0, fragmentsAfter: 0, savedSeconds: 0 };
   for (const step of steps) {
     sum.files++;

@@ -17,9 +17,12 @@ import {
   MOST_PLAN_BYTES,
   planFoundation,
   type Destination,
+  totalsOf,
   type EncodedFilesystem,
+  type PlanHead,
   type PlanKind,
   type PlanStep,
+  type PlanTotals,
 } from './planFile.ts';
 
 const EFBIG = 27;
@@ -35,10 +38,15 @@ class NotReplaceable extends Error {
   readonly errno = -17;
 }
 
+/** A step, encoded, and what it adds to the totals. */
+interface RecordedStep extends Omit<PlanTotals, 'files'> {
+  readonly text: string;
+}
+
 /** What is recorded of one filesystem. */
-interface Section extends EncodedFilesystem {
-  readonly totals: { -readonly [K in keyof EncodedFilesystem['totals']]: number };
-  readonly steps: string[];
+interface Section extends PlanHead {
+  /** By inode. */
+  readonly steps: Map<number, RecordedStep>;
   /** For plans: an undo file has its destinations already. */
   readonly free: Destinations | undefined;
 }
@@ -55,9 +63,9 @@ export class PlanRecorder {
   #folder: Buffer = Buffer.alloc(0);
   #bytes = 0;
   #omitted = 0;
-  /** Steps so far, and those of them that are in the file. */
-  #added = 0;
-  #steps = 0;
+  /** Whether the file has all that it is to have, and whether there is one. */
+  #changed = false;
+  #written = false;
   #saved = performance.now();
 
   private constructor(path: string, kind: PlanKind, options: CommonOptions) {
@@ -115,8 +123,7 @@ export class PlanRecorder {
       blockSize: filesystem.blockSize,
       fragmentSize: fragmentSizeFor(target, this.#options),
       deviceProfile: deviceProfileFor(target, this.#options),
-      totals: { files: 0, bytesToMove: 0, fragmentsBefore: 0, fragmentsAfter: 0, savedSeconds: 0 },
-      steps: [],
+      steps: new Map(),
       free: free && new Destinations(free.runs()),
     };
     this.#sections.set(uuid, this.#section);
@@ -131,22 +138,38 @@ export class PlanRecorder {
     return this.#section?.free?.take(count, align);
   }
 
-  /** @param relative the file's path below the target's directory */
-  add(relative: Buffer, step: Omit<PlanStep, 'path'>): void {
-    const section = this.#section;
-    if (section === undefined) throw new Error('a step of no target');
-    const text = encodeStep({ path: join(this.#folder, relative), ...step });
-    this.#bytes += Buffer.byteLength(text);
-    if (this.#bytes > MOST_PLAN_BYTES - MARGIN) {
+  /** Records a step, instead of the one that there may be for its file. @param path below the root of the filesystem */
+  add(path: Buffer, step: Omit<PlanStep, 'path'>): void {
+    const text = encodeStep({ path, ...step });
+    const size = Buffer.byteLength(text);
+    this.drop(step.inode);
+    if (this.#bytes + size > MOST_PLAN_BYTES - MARGIN) {
       this.#omitted++;
       return;
     }
-    section.steps.push(text);
-    this.#added++;
-    section.totals.files++;
-    for (const key of ['bytesToMove', 'fragmentsBefore', 'fragmentsAfter', 'savedSeconds'] as const) {
-      section.totals[key] += step[key];
-    }
+    const { bytesToMove, fragmentsBefore, fragmentsAfter, savedSeconds } = step;
+    this.#bytes += size;
+    this.#changed = true;
+    this.#steps.set(step.inode, { text, bytesToMove, fragmentsBefore, fragmentsAfter, savedSeconds });
+  }
+
+  /** Takes the step of a file out again, if there is one. */
+  drop(inode: number): void {
+    const step = this.#steps.get(inode);
+    if (step === undefined) return;
+    this.#bytes -= Buffer.byteLength(step.text);
+    this.#changed = true;
+    this.#steps.delete(inode);
+  }
+
+  get #steps(): Section['steps'] {
+    if (this.#section === undefined) throw new Error('a step of no target');
+    return this.#section.steps;
+  }
+
+  /** The path below the root of the filesystem of what a target's directory has. */
+  pathOf(relative: Buffer): Buffer {
+    return join(this.#folder, relative);
   }
 
   /** Whether there is a target that the plan is for. */
@@ -156,7 +179,7 @@ export class PlanRecorder {
 
   /** Whether the file has been written, if not with all that it is to have. */
   get saved(): boolean {
-    return this.#steps > 0;
+    return this.#written;
   }
 
   /**
@@ -168,19 +191,29 @@ export class PlanRecorder {
     this.#saved = performance.now();
     const { full = false, fragmentSize = null, exclude = [], minSize = null, maxSize = null } = this.#options;
     const options = { full, fragmentSize, exclude, minSize, maxSize };
-    const steps = this.#added;
-    await replaceFile(this.path, encodePlan(planFoundation(this.#kind, options), this.#sections.values()));
-    this.#steps = steps;
+    this.#changed = false;
+    const sections = [...this.#sections.values()].map(encoded);
+    try {
+      await replaceFile(this.path, encodePlan(planFoundation(this.#kind, options), sections));
+    } catch (error) {
+      this.#changed = true;
+      throw error;
+    }
+    this.#written = true;
     if (this.#omitted > 0) throw new SystemError(EFBIG, 'write', this.path);
   }
 
   /** Saves if there is anything that the file does not have. */
   async saveChanges(): Promise<void> {
-    if (this.#added > this.#steps) await this.save();
+    if (this.#changed) await this.save();
   }
 
-  /** The same if the last time was long ago. */
-  async saveNowAndThen(): Promise<void> {
-    if (performance.now() - this.#saved >= SAVE_EVERY) await this.saveChanges();
+  /** Whether it was saved last long ago. */
+  get isDue(): boolean {
+    return performance.now() - this.#saved >= SAVE_EVERY;
   }
+}
+
+function encoded({ steps, ...head }: Section): EncodedFilesystem {
+  return { ...head, totals: totalsOf(steps.values()), steps: Array.from(steps.values(), ({ text }) => text) };
 }

@@ -201,7 +201,7 @@ async function record(
   try {
     const generation = await generationOf(file);
     if (generation === undefined) return 'vanished';
-    recorder.add(file.relative, {
+    recorder.add(recorder.pathOf(file.relative), {
       inode,
       generation,
       size,

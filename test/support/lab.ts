@@ -163,12 +163,22 @@ export class Lab {
     await fragmentFile(fd, dirFd, this.blockSize, () => blocks(typeof run === 'number' ? run : run()));
   }
 
+  /** Remounts it, checked in between. @throws Error when it is not clean */
+  async recheck(): Promise<void> {
+    await this.#check();
+    await this.mount();
+  }
+
+  async #check(): Promise<void> {
+    await this.unmount();
+    const check = await execa('e2fsck', ['-fn', this.image], { reject: false, all: true });
+    if (check.exitCode !== 0) throw new Error(`e2fsck -fn (exit ${check.exitCode}):\n${check.all}`);
+  }
+
   /** @throws Error when the filesystem or the kernel log is not clean */
   async close(): Promise<void> {
     try {
-      await this.unmount();
-      const check = await execa('e2fsck', ['-fn', this.image], { reject: false, all: true });
-      if (check.exitCode !== 0) throw new Error(`e2fsck -fn (exit ${check.exitCode}):\n${check.all}`);
+      await this.#check();
       if (this.#options.expectedLog !== undefined) await appendFile('/dev/kmsg', 'ext4-defrag-vm: expect\n');
       const alarms = await this.#alarms();
       if (alarms.length > 0) throw new Error(`the kernel logged:\n${alarms.join('\n')}`);

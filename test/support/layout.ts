@@ -87,6 +87,18 @@ export async function freeMap(lab: Lab): Promise<Uint8Array> {
   return map;
 }
 
+/** Lengths in bytes of the runs of blocks that are free. */
+export async function freeRuns(lab: Lab): Promise<number[]> {
+  const map = await freeMap(lab);
+  const lengths: number[] = [];
+  for (let at = map.indexOf(1); at >= 0;) {
+    const end = map.indexOf(0, at);
+    lengths.push((end - at) * lab.blockSize);
+    at = map.indexOf(1, end);
+  }
+  return lengths;
+}
+
 async function freeSpace(lab: Lab): Promise<Layout['free']> {
   const map = await freeMap(lab);
   const free = { bytes: count(map) * lab.blockSize, runs: 0, longest: 0 };

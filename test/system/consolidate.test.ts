@@ -1,7 +1,5 @@
 // Free space is joined into longer runs; the reserve of free space stays, and who fills the filesystem gets it.
-import { closeSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
-import { basename } from 'node:path';
+import { closeSync, openSync, rmSync, statfsSync, writeFileSync, writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
@@ -18,11 +16,11 @@ import {
 import { fallocate } from '../../lib/kernel/allocate.ts';
 import { bytes } from '../../lib/layout/units.ts';
 import { age } from '../support/age.ts';
+import { crumble } from '../support/crumble.ts';
 import { IN_VM, MiB, type Lab } from '../support/lab.ts';
-import { changeOf, commit, contentsOf, freeMap, layoutOf } from '../support/layout.ts';
+import { changeOf, contentsOf, freeRuns, layoutOf } from '../support/layout.ts';
+import { randomFrom } from '../support/random.ts';
 import { useLab } from '../support/use.ts';
-
-const KiB = 1024;
 
 // The command as it is installed: compiled, in a process of its own.
 const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
@@ -38,67 +36,6 @@ const consolidated = (events: readonly ConsolidateEvent[]): ConsolidatedEvent =>
   if (event?.type !== 'consolidated') throw new Error(`nothing was told: ${JSON.stringify(events)}`);
   return event;
 };
-
-/** Natural numbers below a limit, the same each time (Numerical Recipes' LCG). */
-function randomFrom(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
-}
-
-/**
- * Fills a filesystem with small files, each in one piece, and deletes many: free space is in small pieces, and between
- * them is nothing that cannot be moved, neither extent trees nor directories.
- *
- * @returns the names of the files
- */
-async function crumble(l: Lab, seed: number): Promise<string[]> {
-  const below = randomFrom(seed);
-  // What ext4 keeps for itself would be a long free run.
-  const name = basename(await l.device());
-  await writeFile(`/sys/fs/ext4/${name}/reserved_clusters`, '0');
-  const { bfree, bsize } = statfsSync(l.mountPoint);
-  const sizes: number[] = [];
-  for (let left = bfree * bsize * 0.99 - 256 * KiB; left > 0; left -= sizes[sizes.length - 1]) {
-    sizes.push((1 + below(64)) * 4 * KiB);
-  }
-  const names = sizes.map((_, i) => `f${i}`);
-  // The directory is as long as it will be before anything lies behind it.
-  for (const name of names) closeSync(openSync(l.path(name), 'wx'));
-  await commit(l);
-  for (const [i, name] of names.entries()) {
-    const fd = openSync(l.path(name), 'r+');
-    await fallocate(fd, 0, bytes(0), bytes(sizes[i]));
-    closeSync(fd);
-  }
-  const kept = names.filter((name) => {
-    if (below(100) >= 35) return true;
-    rmSync(l.path(name));
-    return false;
-  });
-  for (const name of kept) {
-    const fd = openSync(l.path(name), 'r+');
-    const content = Buffer.alloc(sizes[Number(name.slice(1))], `${name} `);
-    writeSync(fd, content);
-    closeSync(fd);
-  }
-  await l.remount();
-  return kept;
-}
-
-/** Lengths in bytes of the runs of blocks that are free. */
-async function freeRuns(l: Lab): Promise<number[]> {
-  const map = await freeMap(l);
-  const lengths: number[] = [];
-  for (let at = map.indexOf(1); at >= 0;) {
-    const end = map.indexOf(0, at);
-    lengths.push((end - at) * l.blockSize);
-    at = map.indexOf(1, end);
-  }
-  return lengths;
-}
 
 const longest = (runs: readonly number[]): number => Math.max(...runs);
 
@@ -370,6 +307,58 @@ describe('who fills the filesystem gets what is held', () => {
       /others have filled the filesystem|the reserve of free space/,
     );
     expect(events.at(-1)).toMatchObject({ type: 'summary', failed: 0, interrupted: false });
+    expect(changeOf(layout, await layoutOf(l, names), l.blockSize).worse).toEqual([]);
+    expect(contentsOf(l, names)).toEqual(contents);
+  });
+
+  /** Asks for events until one of progress, and then for no more until somebody has filled the filesystem. */
+  async function stopAsking(l: Lab, before: number, events: AsyncIterable<Event>) {
+    const told: Event[] = [];
+    let filled: Awaited<ReturnType<typeof fillUp>> | undefined;
+    for await (const event of events) {
+      told.push(event);
+      // Several, so that something is held and something has been exchanged.
+      if (filled === undefined && told.filter(({ type }) => type === 'progress').length === 3)
+        filled = await fillUp(l, before);
+    }
+    expect(filled!.held).toBeGreaterThan(10 * MiB);
+    expect(filled!.took).toBeLessThan(AT_ONCE);
+    expect(told.at(-1)).toMatchObject({ type: 'summary', failed: 0, interrupted: false });
+    return told;
+  }
+
+  test('also when nobody asks for what comes next: files that are moved', async () => {
+    const l = await useLab({ size: 384 * MiB, mkfs: ['-m', '0'] });
+    const names = await twoFiles(l);
+    const [layout, contents] = [await layoutOf(l, names), contentsOf(l, names)];
+    await l.remount();
+    const run = defragment([l.mountPoint], { maxRate: 48 * MiB, makeRoom: false });
+    const told = await stopAsking(l, freeNow(l), run);
+    const results = told.filter(({ type }) => type === 'defragmented' || type === 'skip');
+    expect(results[0]).toMatchObject({ type: 'defragmented', incomplete: 'no-space' });
+    expect(changeOf(layout, await layoutOf(l, names), l.blockSize).worse).toEqual([]);
+    expect(contentsOf(l, names)).toEqual(contents);
+  });
+
+  test('also when nobody asks for what comes next: a window that is cleared', async () => {
+    const l = await useLab({ size: 256 * MiB, mkfs: ['-m', '0'] });
+    const names = await crumble(l, 15);
+    const [layout, contents] = [await layoutOf(l, names), contentsOf(l, names)];
+    await l.remount();
+    const run = consolidate([l.mountPoint], { run: 40 * MiB, maxRate: 32 * MiB });
+    await stopAsking(l, freeNow(l), run);
+    expect(changeOf(layout, await layoutOf(l, names), l.blockSize).worse).toEqual([]);
+    expect(contentsOf(l, names)).toEqual(contents);
+  });
+
+  test('also when nobody asks for what comes next: files that are laid in an order', async () => {
+    const l = await useLab({ size: 384 * MiB, mkfs: ['-m', '0'] });
+    const names = await twoFiles(l);
+    writeFileSync(l.path('list'), names.map((name) => `${l.path(name)}\n`).join(''));
+    const [layout, contents] = [await layoutOf(l, names), contentsOf(l, names)];
+    await l.remount();
+    const options = { orderFile: l.path('list'), maxRate: 48 * MiB, makeRoom: false };
+    await stopAsking(l, freeNow(l), defragment([l.mountPoint], options));
     expect(changeOf(layout, await layoutOf(l, names), l.blockSize).worse).toEqual([]);
     expect(contentsOf(l, names)).toEqual(contents);
   });

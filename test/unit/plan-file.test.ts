@@ -9,7 +9,7 @@ import { ExtentTable, mergeExtents } from '../../lib/layout/extents.ts';
 import { FINGERPRINT_DIGITS, fingerprint } from '../../lib/layout/fingerprint.ts';
 import { countFragments } from '../../lib/layout/fragments.ts';
 import { blocks, bytes } from '../../lib/layout/units.ts';
-import { spotsIn } from '../../lib/move/prescribed.ts';
+import { spotsIn } from '../../lib/move/exactPlaces.ts';
 import { FreeMap, usualGeometry } from '../../lib/place/freeMap.ts';
 import { Destinations } from '../../lib/plan/destinations.ts';
 import { followStep, undoRanges } from '../../lib/plan/follow.ts';
