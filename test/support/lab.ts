@@ -4,6 +4,7 @@ import { constants } from 'node:fs';
 import { appendFile, mkdtemp, mkdir, open, readFile, rm, stat, truncate } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { AT_FDCWD, closeFd, O, openAt } from '../../lib/kernel/handle.ts';
 import { blocks, bytes, type Bytes } from '../../lib/layout/units.ts';
@@ -184,6 +185,15 @@ export class Lab {
       if (alarms.length > 0) throw new Error(`the kernel logged:\n${alarms.join('\n')}`);
     } finally {
       await this.#remove();
+    }
+  }
+
+  /** Waits until nobody has the filesystem mounted: a mount namespace made meanwhile has a copy of every mount. */
+  async #released(): Promise<void> {
+    const until = Date.now() + 10_000;
+    while ((await execa('losetup', ['--associated', this.image])).stdout !== '') {
+      if (Date.now() > until) throw new Error(`${this.image} is still mounted, in another mount namespace`);
+      await sleep(100);
     }
   }
 
