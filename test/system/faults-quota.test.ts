@@ -64,7 +64,7 @@ test('EDQUOT: a user has reached the quota', async (context) => {
     stderr: '',
     failed: [],
   });
-  expect([...result.skipped.values()].every((reason) => reason === 'no-better-place')).toBe(true);
+  for (const reason of result.skipped.values()) expect(['no-space', 'no-better-place']).toContain(reason);
   expect(result.skipped.size).toBeGreaterThan(0);
   await l.remount();
   expect(await changed(l, before)).toEqual([]);
