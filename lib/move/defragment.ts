@@ -1,3 +1,4 @@
+import { readlink } from 'node:fs/promises';
 import { release, version } from 'node:os';
 import { knownBugs } from '../ext4/kernelBugs.ts';
 import { refusal, type SafetyOverrides } from '../ext4/safety.ts';
@@ -19,7 +20,9 @@ import {
   type MovingEvent,
   type NoticeEvent,
 } from '../report/events.ts';
-import { sysfsBlocks, UnsupportedTarget, type Filesystem } from '../scan/filesystem.ts';
+import { excludeMatcherFromRoot, type Matcher } from '../scan/exclude.ts';
+import { readMounts, sysfsBlocks, UnsupportedTarget, type Filesystem } from '../scan/filesystem.ts';
+import { pathInFilesystem } from '../scan/mounts.ts';
 import { hasItsName, Scanner, type ScannedFile } from '../scan/scan.ts';
 import {
   deviceProfileFor,
@@ -87,8 +90,8 @@ export interface DefragmentOptions
    */
   readonly keepUndo?: string | undefined;
   /**
-   * Move files out of the way of others where free space is in pieces (true), any files of the filesystem, unless
-   * `exclude` is given. That takes root and a device that can be read, and more is written than is defragmented.
+   * Move files out of the way of others where free space is in pieces (true), any files of the filesystem that have no
+   * excluded name. That takes root and a device that can be read, and more is written than is defragmented.
    */
   readonly makeRoom?: boolean | undefined;
   /** Refuse to work on a kernel with known bugs in what is used, where its version tells, instead of warning. */
@@ -328,9 +331,8 @@ export class Run {
         };
         // What a killed run left raised.
         surroundings.searchDepth?.restore();
-        // Who excludes files wants them left alone.
-        const { makeRoom = true, exclude = [] } = this.options;
-        const makesRoom = makeRoom && exclude.length === 0;
+        const { makeRoom = true } = this.options;
+        const exclude = makeRoom ? await this.#excludedOn(target) : undefined;
         const context: BatchContext = {
           ...surroundings,
           exclusive: this.options.exclusive ?? false,
@@ -340,9 +342,9 @@ export class Run {
           memory: this.#memory,
           measurement: this.#measurement,
           undo: this.#undo,
-          placer: makesRoom ? new RoomMaker(surroundings).placer : placeWhereFree,
+          placer: makeRoom ? new RoomMaker(surroundings, { exclude }).placer : placeWhereFree,
         };
-        this.#waiting = makesRoom ? [] : undefined;
+        this.#waiting = makeRoom ? [] : undefined;
         // Before anything of ours is under way.
         for await (const pause of pace.wait(0, budget.signal)) yield this.#pause(pause);
         yield* work(context);
@@ -358,6 +360,17 @@ export class Run {
       this.#memory = undefined;
       await unlock();
     }
+  }
+
+  /** What does not go out of the way either, anywhere on a target's filesystem; or why that cannot be told. */
+  async #excludedOn({ filesystem, dirFd }: Target): Promise<Matcher | string | undefined> {
+    const { exclude = [] } = this.options;
+    if (exclude.length === 0) return undefined;
+    const path = await readlink(`/proc/self/fd/${dirFd}`, 'buffer');
+    const folder = pathInFilesystem(await readMounts(), filesystem.id, path);
+    if (folder === undefined)
+      return 'room cannot be made: what is excluded is not known where its mount is not visible';
+    return excludeMatcherFromRoot(exclude, folder);
   }
 
   /** Bytes that may be moved on a filesystem. */

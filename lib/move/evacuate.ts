@@ -47,6 +47,11 @@ export interface Surroundings {
   readonly owners: OwnerMap;
   /** Files that are open for moving already, by inode: opening them again would break their leases. */
   readonly open: ReadonlyMap<number, number>;
+  /**
+   * Whether a file may go out of the way was judged by its names at this time (milliseconds): one whose inode has changed
+   * since may have got another.
+   */
+  readonly named?: number | undefined;
 }
 
 /** A file that has something in the way. */
@@ -143,7 +148,7 @@ async function* evacuateGroup(
   window: Window,
   /** By the block that an extent begins with. */
   placeOf: ReadonlyMap<number, Run>,
-  { owners, open }: Surroundings,
+  { owners, open, named }: Surroundings,
   context: BatchContext,
 ): AsyncGenerator<Outcome, Blocked | undefined, void> {
   const { barrier, filesystem, pace, budget } = context;
@@ -155,7 +160,9 @@ async function* evacuateGroup(
   using leases = new Leases(() => barrier.commit());
   try {
     const opened = await allOf(
-      inodes.map((inode) => openOccupant(inode, open.get(inode), window, leases, context)),
+      inodes.map((inode) =>
+        openOccupant(inode, { already: open.get(inode), named }, window, leases, context),
+      ),
     );
     for (const found of opened) if (typeof found === 'object') files.push(found);
     for (const [i, found] of opened.entries()) {
@@ -217,11 +224,12 @@ async function* evacuateGroup(
  * Opens a file that has something in the window.
  *
  * @param already its descriptor, where it is open
+ * @param named as {@link Surroundings.named}
  * @returns why it stays, or undefined when it has nothing there after all
  */
 async function openOccupant(
   inode: number,
-  already: number | undefined,
+  { already, named = Infinity }: { already: number | undefined; named: number | undefined },
   window: Window,
   leases: Leases,
   { dirFd, filesystem, exclusive, undo }: BatchContext,
@@ -238,7 +246,9 @@ async function openOccupant(
       const taken = await leases.take(fd, exclusive || executable ? 'stop' : 'release');
       if (!taken && exclusive) return 'a file in it is open elsewhere';
     }
-    const { size, blocks: sectors } = await statFd(fd);
+    const { size, blocks: sectors, ctimeMs } = await statFd(fd);
+    if (already === undefined && Number(ctimeMs) >= named)
+      return 'a file in it may have got an excluded name';
     const flags = await inodeFlags(fd);
     const facts = { regular: true, size: bytes(Number(size)), hasBlocks: sectors > 0n, flags, swap: false };
     if (immovable(facts) !== undefined) return 'a file in it cannot be moved';

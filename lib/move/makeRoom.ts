@@ -1,3 +1,4 @@
+import { DirectoryColumns } from '../ext4/directories.ts';
 import { Invalid } from '../ext4/invalid.ts';
 import { isSystemFailure } from '../kernel/errors.ts';
 import { closeFd, O, openByHandle } from '../kernel/handle.ts';
@@ -10,7 +11,9 @@ import { shortageOf, Terrain, type Window } from '../place/window.ts';
 import { fragmentsAfter, movedExtents, type FilePlan, type Range } from '../plan/plan.ts';
 import { formatSize } from '../report/format.ts';
 import { Ext4Device } from '../scan/device.ts';
+import type { Matcher } from '../scan/exclude.ts';
 import { scanInodeTables } from '../scan/inodeTables.ts';
+import { neverExcluded } from '../scan/names.ts';
 import { placeWhereFree, type BatchContext, type Placed, type Placer, type PlacingContext } from './batch.ts';
 import type { Outcome } from './candidate.ts';
 import { evacuate, type Blocked, type Cleared, type Surroundings } from './evacuate.ts';
@@ -46,11 +49,17 @@ const WORTH_GROWING = 0.15;
 const WORTH_MOVING = 0.5;
 
 const ROOT_INODE = 2;
+/** Milliseconds. */
+const CLOCK_STEP = 1000;
 
 /** What a filesystem's files are, as far as making room goes by it. */
 interface Survey {
   readonly owners: OwnerMap;
   readonly blocksCount: number;
+  /** As {@link Surroundings.named}. */
+  readonly named: number | undefined;
+  /** Whether a file may go out of the way, where not all may. */
+  readonly mayGo: ((inode: number) => boolean) | undefined;
 }
 
 /** Windows that were cleared for files, and why there are no more of them. */
@@ -67,12 +76,15 @@ export type RoomContext = Pick<
 export interface RoomOptions {
   /** Free runs of at least so many blocks stay as they are: nothing is cleared in them, nor moved into them. */
   readonly spare?: number;
+  /** What stays where it is, by paths from the filesystem's root on; or why that cannot be told, and no room is made. */
+  readonly exclude?: Matcher | string | undefined;
 }
 
 /** Makes room on one filesystem, by moving files out of the way of others. */
 export class RoomMaker {
   readonly #context: RoomContext;
   readonly #spare: number;
+  readonly #exclude: Matcher | string | undefined;
   #survey: Survey | string | undefined;
   #terrain: { readonly terrain: Terrain; readonly longestRun: number } | undefined;
   #looked = { at: -Infinity, took: 0 };
@@ -83,9 +95,10 @@ export class RoomMaker {
   /** Blocks that were moved out of the way so far, and blocks that were given to files in return. */
   readonly #blocks = { evacuated: 0, cleared: 0 };
 
-  constructor(context: RoomContext, { spare = Infinity }: RoomOptions = {}) {
+  constructor(context: RoomContext, { spare = Infinity, exclude }: RoomOptions = {}) {
     this.#context = context;
     this.#spare = spare;
+    this.#exclude = exclude;
   }
 
   /** Places files where the allocator finds room, and makes room for those that come out in short pieces. */
@@ -146,7 +159,7 @@ export class RoomMaker {
   ): AsyncGenerator<Outcome, Cleared | Blocked, void> {
     const survey = await this.#surveyed(context.budget.signal);
     if (typeof survey === 'string') return { why: survey };
-    return yield* this.#clearOne(most, least, path, { owners: survey.owners, open: new Map() }, context);
+    return yield* this.#clearOne(most, least, path, { ...survey, open: new Map() }, context);
   }
 
   /**
@@ -204,9 +217,10 @@ export class RoomMaker {
   /** Notes where a file will be. Should that not come true, it shows when the file is asked. */
   #note({ candidate, plan, segments }: Job): void {
     if (typeof this.#survey !== 'object') return;
-    const { owners } = this.#survey;
+    const { owners, mayGo } = this.#survey;
     const { inode } = candidate.file;
     for (const { physical, length } of movedExtents(plan)) owners.clear(physical, length);
+    if (mayGo?.(inode) === false) return;
     for (const { logical, physical, length } of segments) owners.set({ inode, logical, physical, length });
   }
 
@@ -220,7 +234,7 @@ export class RoomMaker {
     const survey = await this.#surveyed(context.budget.signal);
     if (typeof survey === 'string') return { cleared, why: survey };
     const descriptors = new Map(open.map(({ candidate, fd }) => [candidate.file.inode, fd]));
-    const around = { owners: survey.owners, open: descriptors };
+    const around = { ...survey, open: descriptors };
     let why: string | undefined;
     let failed = 0;
     for (const need of needsOf(needy, POOLED / filesystem.blockSize)) {
@@ -406,6 +420,7 @@ export class RoomMaker {
   async #readTables(signal: AbortSignal): Promise<Survey | string | undefined> {
     const { dirFd, filesystem, pageSize } = this.#context;
     if (filesystem.blockSize !== pageSize) return 'room is made only where blocks are as large as pages';
+    if (typeof this.#exclude === 'string') return this.#exclude;
     let device: Ext4Device | undefined;
     try {
       await closeFd(await openByHandle(dirFd, ROOT_INODE, 0, O.RDONLY | O.DIRECTORY));
@@ -414,11 +429,17 @@ export class RoomMaker {
       device = opened;
       const { blocksCount } = device.superblock;
       const owners = new OwnerMap(blocksCount);
-      const extents = (inode: number, logical: number, physical: number, length: number) =>
-        owners.set({ inode, logical, physical, length });
+      const excluded = this.#exclude;
+      // The clock that stamps inodes goes in steps.
+      const named = excluded === undefined ? undefined : Date.now() - CLOCK_STEP;
+      const mayGo = excluded && (await mayGoOutOfTheWay(device, dirFd, excluded, signal));
+      // What is not known to be somebody's stays.
+      const extents = (inode: number, logical: number, physical: number, length: number) => {
+        if (mayGo?.(inode) !== false) owners.set({ inode, logical, physical, length });
+      };
       for await (const batch of scanInodeTables(device, { extents, signal })) void batch;
       if (signal.aborted) return undefined;
-      return { owners, blocksCount };
+      return { owners, blocksCount, named, mayGo };
     } catch (error) {
       if (!isSystemFailure(error)) throw error;
       return `room cannot be made: whose blocks are whose takes root and a readable device (${error.message})`;
@@ -426,6 +447,14 @@ export class RoomMaker {
       await device?.close();
     }
   }
+}
+
+/** Tells which files have no excluded name. */
+async function mayGoOutOfTheWay(device: Ext4Device, dirFd: number, excluded: Matcher, signal: AbortSignal) {
+  const all = new DirectoryColumns();
+  for await (const { directories } of scanInodeTables(device, { signal, directories: true }))
+    all.append(directories);
+  return neverExcluded(device, dirFd, all, excluded, { signal });
 }
 
 /** Free runs without those of at least so many blocks. */

@@ -19,3 +19,16 @@ export function excludeMatcher(patterns: readonly string[]): Matcher {
     return byName(path.slice(path.lastIndexOf('/') + 1)) || byPath(path);
   };
 }
+
+/**
+ * The same for all of a filesystem, by paths from its root on: what would match from there is left out as well.
+ *
+ * @param folder the target's path in its filesystem
+ */
+export function excludeMatcherFromRoot(patterns: readonly string[], folder: Buffer): Matcher {
+  const matches = excludeMatcher(patterns);
+  const prefix = folder.length === 0 ? folder : Buffer.concat([folder, Buffer.from('/')]);
+  return (path) =>
+    matches(path) ||
+    (path.subarray(0, prefix.length).equals(prefix) && matches(path.subarray(prefix.length)));
+}

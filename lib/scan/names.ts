@@ -178,19 +178,49 @@ export async function includedInodes(
   return included;
 }
 
+/**
+ * Tells of which files all names are known, and none is excluded or in a directory that is; for those that a walk would
+ * meet one such name is enough. Parameters as {@link includedInodes} has them.
+ */
+export async function neverExcluded(
+  device: Ext4Device,
+  mountFd: number,
+  directories: DirectoryColumns,
+  excluded: Matcher,
+  { signal }: Pick<NameOptions, 'signal'> = {},
+): Promise<(inode: number) => boolean> {
+  const { inodesCount } = device.superblock;
+  const tree = await findNames(device, mountFd, directories, () => false, { signal });
+  const leftOut = alsoLostAndFound(excluded);
+  const included = includedDirectories(tree, directories, leftOut, inodesCount);
+  const isDirectory = directorySet(directories, inodesCount);
+  const [good, bad] = [new InodeSet(inodesCount), new InodeSet(inodesCount)];
+  const visit = onlyIncluded(
+    tree,
+    included,
+    isDirectory,
+    leftOut,
+    (_, inode) => good.add(inode),
+    (inode) => bad.add(inode),
+  );
+  await visitDirectories(device, mountFd, directories, visit, signal);
+  return (inode) => good.has(inode) && !bad.has(inode);
+}
+
 /** What lies in lost+found belongs to e2fsck, whatever else is excluded. */
 const alsoLostAndFound =
   (excluded: Matcher): Matcher =>
   (path) =>
     path.equals(LOST_AND_FOUND) || excluded(path);
 
-/** A visitor that passes on the names of files that are not excluded. */
+/** A visitor that passes on the names of files that are not excluded, and the inodes of the others. */
 function onlyIncluded(
   tree: Names,
   included: InodeSet,
   isDirectory: InodeSet,
   excluded: Matcher,
   visit: EntryVisitor,
+  visitExcluded: (inode: number) => void = () => undefined,
 ): EntryVisitor {
   // Most names of a directory come one after the other.
   let last = 0;
@@ -201,9 +231,13 @@ function onlyIncluded(
       last = directory;
       prefix = included.has(directory) ? prefixOf(tree, directory) : undefined;
     }
-    if (prefix === undefined) return;
+    if (prefix === undefined) {
+      visitExcluded(inode);
+      return;
+    }
     const path = Buffer.concat([prefix, bytes.subarray(nameAt, nameAt + nameLength)]);
-    if (!excluded(path)) visit(directory, inode, bytes, nameAt, nameLength);
+    if (excluded(path)) visitExcluded(inode);
+    else visit(directory, inode, bytes, nameAt, nameLength);
   };
 }
 
