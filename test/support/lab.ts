@@ -172,6 +172,7 @@ export class Lab {
 
   async #check(): Promise<void> {
     await this.unmount();
+    if (this.#options.through === undefined) await this.#released();
     const check = await execa('e2fsck', ['-fn', this.image], { reject: false, all: true });
     if (check.exitCode !== 0) throw new Error(`e2fsck -fn (exit ${check.exitCode}):\n${check.all}`);
   }
