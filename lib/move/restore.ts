@@ -38,6 +38,8 @@ const LEAST_PART = 256;
 const MOST_IDLE = 4;
 /** The share of a file's old place that may be lost when it goes out of the way of others: it goes back but for that. */
 const MOST_LOST = 0.1;
+/** The same where otherwise nothing would go back any more: who stays keeps all from it who wait for him. */
+const MOST_LOST_AT_LAST = 0.5;
 /** How often it is tried to put files in order again that cannot be put back and have been moved. */
 const REPAIRS = 3;
 /** The share of what may be allocated that is held from the beginning: to go to a third place takes some. */
@@ -121,6 +123,7 @@ class Restoration {
   #tokens = new Tokens([]);
   readonly #stranded: Stranded[] = [];
   #ended = false;
+  #mostLost = MOST_LOST;
   /** What is being moved. */
   #inHand: readonly Candidate[] = [];
   /** Where files lie that were moved, by inode. */
@@ -201,17 +204,18 @@ class Restoration {
     else if (hopeful.length > 0) yield* this.#clear(hopeful);
     // What is in the way may be the trees of our own temporary files.
     else if (this.#fds.length > 0) await this.#letGo([]);
-    else this.#resign(blocked);
+    else if (!this.#resign(blocked)) this.#mostLost = MOST_LOST_AT_LAST;
   }
 
-  /** Files that had to go out of the way, and cannot go back as a whole, shall go back but for what is lost. */
-  #resign(blocked: readonly Blocked[]): void {
-    for (const { file, lost } of blocked) {
-      if (file.moved === 0) continue;
+  /** Files that had to go out of the way, and cannot go back as a whole, shall go back but for what is lost. @returns whether there are any */
+  #resign(blocked: readonly Blocked[]): boolean {
+    const gone = blocked.filter(({ file }) => file.moved > 0);
+    for (const { file, lost } of gone) {
       file.why = undefined;
       file.resigned = [...file.resigned, ...lost];
       this.#plan(file);
     }
+    return gone.length > 0;
   }
 
   /** What is free, when everything is committed that was freed. */
@@ -298,7 +302,10 @@ class Restoration {
       else blocked.push({ file, inTheWay, lost });
     }
     // Those that lie in a third place first.
-    return { ready: ready.sort((a, b) => b.moved - a.moved), blocked: withoutStaying(blocked) };
+    return {
+      ready: ready.sort((a, b) => b.moved - a.moved),
+      blocked: withoutStaying(blocked, this.#mostLost),
+    };
   }
 
   /** Puts files back whose places are free or held. One that is larger than what may be held goes back in parts. */
@@ -700,7 +707,7 @@ const blocksOf = (parts: Iterable<{ readonly length: number }>): number => {
  * Settles who of blocked files stays where he was found: who has lost too much of his old place, and who waits for
  * those. What lies in the way of the others and stays is lost to them.
  */
-function withoutStaying(blocked: readonly Blocked[]): Blocked[] {
+function withoutStaying(blocked: readonly Blocked[], mostLost: number): Blocked[] {
   const waiting = new Map<number, Blocked[]>();
   for (const one of blocked) {
     for (const { part } of one.inTheWay) waiting.set(part.inode, [...(waiting.get(part.inode) ?? []), one]);
@@ -709,7 +716,7 @@ function withoutStaying(blocked: readonly Blocked[]): Blocked[] {
     ...one.lost,
     ...one.inTheWay.flatMap(({ part, place }) => (staying.has(part.inode) ? place : [])),
   ];
-  const stays = (one: Blocked) => one.file.moved === 0 && blocksOf(lostOf(one)) > MOST_LOST * one.file.size;
+  const stays = (one: Blocked) => one.file.moved === 0 && blocksOf(lostOf(one)) > mostLost * one.file.size;
   const staying = new Map<number, Blocked>();
   for (const one of blocked) if (stays(one)) staying.set(one.file.candidate.file.inode, one);
   // What is added meanwhile is gone over as well.
