@@ -18,13 +18,12 @@ import type { MovingEvent } from '../report/events.ts';
 import { counted } from '../report/format.ts';
 import type { Reason } from '../scan/reasons.ts';
 import { currentLayout, openForMove } from '../scan/scan.ts';
-import { moveBatch, readingContext, type BatchContext } from './batch.ts';
+import { moveBatch, placeWhereFree, readingContext, type BatchContext } from './batch.ts';
 import { leftAlone, type Candidate, type Outcome, type Verdict } from './candidate.ts';
 import { Budget } from './budget.ts';
 import type { Run } from './defragment.ts';
 import { ExactPlaces, gapsIn } from './exactPlaces.ts';
 import { Gathering } from './gathering.ts';
-import { RoomMaker } from './makeRoom.ts';
 import { watched, Watchdog } from './watchdog.ts';
 
 const MiB = 1024 * 1024;
@@ -580,7 +579,8 @@ class Restoration {
       await back.#close();
       for (const [inode, now] of back.#arrivals) this.#noteStranded(inode, now);
     }
-    const anywhere = { ...context, placer: new RoomMaker(context).placer, lastChance: true };
+    // No room is made for them: that would take files that have gone back out of the way.
+    const anywhere = { ...context, placer: placeWhereFree };
     for (let pass = 0; pass < REPAIRS && worse().length > 0; pass++) {
       await context.barrier.commit();
       const gathering = new Gathering();
