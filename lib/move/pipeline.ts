@@ -33,7 +33,7 @@ export interface MovingFile {
   writeFailed: boolean;
   /** Why its move ended early without an error. */
   stopped: Reason | undefined;
-  /** What was not cached before, and is still to be dropped when everything is known to be written. */
+  /** What was not cached before, and is dropped when everything is known to be written. */
   readonly toDrop: Stretch[];
 }
 
@@ -57,16 +57,6 @@ interface Chunk extends Stretch {
 /** Chunks that are exchanged at the same time. */
 type Wave = readonly Chunk[];
 
-interface ExchangedChunk extends Chunk {
-  /** What was not in the cache before. */
-  readonly uncached: readonly Stretch[];
-}
-
-interface WrittenWave {
-  readonly chunks: readonly ExchangedChunk[];
-  readonly written: Promise<unknown>;
-}
-
 /** How many small files are exchanged together, and what counts as small. */
 const WAVE = { chunks: 64, bytes: 8 * MiB, chunk: 1 * MiB };
 
@@ -81,10 +71,10 @@ export async function* exchangeAll(
 ): AsyncGenerator<MovingFile | Pause, void, void> {
   const { pace, leases } = context;
   const signal = AbortSignal.any([context.signal, leases.stopping]);
-  const writeBack = new WriteBack(context);
+  const flushing: Promise<unknown>[] = [];
   const waves = wavesOf(files, context);
   const drained = async () => {
-    await Promise.all([writeBack.written(), context.readAhead.drained()]);
+    await Promise.all([...flushing, context.readAhead.drained()]);
   };
   let next = announce(waves, context);
   try {
@@ -96,14 +86,13 @@ export async function* exchangeAll(
       if (context.signal.aborted) break;
       next = announce(waves, context);
       const moved = await allOf(wave.map((chunk, i) => exchangeChunk(chunk, prefetched[i], context)));
-      const done = wave
-        .map((chunk, i) => ({ ...chunk, uncached: prefetched[i].uncached }))
-        .filter((_, i) => moved[i]);
-      await writeBack.add(done);
+      const done = wave.filter((_, i) => moved[i]);
+      flushing.push(Promise.all(done.map((chunk) => flush(chunk, context))));
+      if (flushing.length > MOST_FLUSHING) await flushing.shift();
       yield wave[wave.length - 1].file;
     }
   } finally {
-    await Promise.allSettled([writeBack.close(), next?.arrival]);
+    await Promise.allSettled([...flushing, next?.arrival]);
   }
 }
 
@@ -149,6 +138,7 @@ async function exchangeChunk(
   if (!chunk.small) context.pace.took(chunk.length, longest);
   file.moved += moved;
   fail(file, error);
+  file.toDrop.push(...prefetched.uncached);
   return true;
 }
 
@@ -238,68 +228,19 @@ export function fail(file: MovingFile, error: SystemError | undefined): void {
 }
 
 /**
- * Writes exchanged chunks back, and drops from the cache what was not in it before. A write that fails is reported once
- * for each descriptor and not for each range, so a chunk is dropped only when everything that was written at the same
- * time is known to be written as well: the cache may hold the only good copy.
+ * Writes an exchanged chunk back. A write that fails is reported once for each descriptor and not for each range, so
+ * nothing of the file is dropped from the cache before all of it is known to be written. Never rejects: it is awaited
+ * later.
  */
-class WriteBack {
-  readonly #blockSize: Bytes;
-  /** Waves being written, and written ones that may be dropped when these are, the first one first. */
-  readonly #writing: WrittenWave[] = [];
-  readonly #written: WrittenWave[] = [];
-  readonly #dropping = new Set<Promise<void>>();
-
-  constructor({ blockSize }: PipelineContext) {
-    this.#blockSize = blockSize;
-  }
-
-  /** Adds a wave, and waits until no more are being written than may. */
-  async add(chunks: readonly ExchangedChunk[]): Promise<void> {
-    this.#writing.push({ chunks, written: Promise.all(chunks.map((chunk) => this.#write(chunk))) });
-    while (this.#writing.length > MOST_FLUSHING) {
-      const wave = this.#writing.shift()!;
-      await wave.written;
-      this.#written.push(wave);
-      // Those were being written at the same time, at most.
-      if (this.#written.length > MOST_FLUSHING) this.#drop(this.#written.shift()!);
-    }
-  }
-
-  /** Waits until everything is written. Never rejects. */
-  async written(): Promise<void> {
-    await Promise.all(this.#writing.map(({ written }) => written));
-  }
-
-  /** Waits for everything. What could not be dropped is left to whoever knows that all of it is written. */
-  async close(): Promise<void> {
-    await this.written();
-    for (const { chunks } of [...this.#written.splice(0), ...this.#writing.splice(0)])
-      for (const { file, uncached } of chunks) file.toDrop.push(...uncached);
-    await Promise.all(this.#dropping);
-  }
-
-  async #write({ file, part, offset, length, small }: Chunk): Promise<void> {
-    try {
-      // Nobody waits for the small ones here: they are awaited together at the end, when their donor is closed as well.
-      await syncFileRange(file.fd, offset, length, small ? SYNC_RANGE.WRITE : SYNC_RANGE.ALL);
-      if (small) return;
-      await fadvise(part.donorFd, toBytes(part.donor, this.#blockSize), length, FADV.DONTNEED);
-    } catch (error) {
-      fail(file, error as SystemError);
-    }
-  }
-
-  #drop({ chunks }: WrittenWave): void {
-    for (const { file, small, uncached } of chunks) {
-      if (small || file.error !== undefined) {
-        file.toDrop.push(...uncached);
-        continue;
-      }
-      // Only a kindness to others: what goes wrong here does no harm.
-      const dropping = Promise.allSettled(
-        uncached.map(({ offset, length }) => fadvise(file.fd, offset, length, FADV.DONTNEED)),
-      ).then(() => void this.#dropping.delete(dropping));
-      this.#dropping.add(dropping);
-    }
+async function flush(
+  { file, part, offset, length, small }: Chunk,
+  { blockSize }: PipelineContext,
+): Promise<void> {
+  try {
+    // Nobody waits for the small ones here: they are awaited together at the end, when their donor is closed as well.
+    await syncFileRange(file.fd, offset, length, small ? SYNC_RANGE.WRITE : SYNC_RANGE.ALL);
+    if (!small) await fadvise(part.donorFd, toBytes(part.donor, blockSize), length, FADV.DONTNEED);
+  } catch (error) {
+    fail(file, error as SystemError);
   }
 }
