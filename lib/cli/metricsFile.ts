@@ -78,7 +78,7 @@ export class MetricsFile {
     if (this.#checked || this.#targets.size === 0) return;
     this.#checked = true;
     const { exclude, minSize, maxSize, deviceProfile } = this.#options;
-    const options = { exclude, minSize, maxSize, deviceProfile, signal };
+    const options = { exclude, minSize, maxSize, deviceProfile, signal, top: 0 };
     for await (const event of check([...this.#targets.values()], options)) {
       // Sums of a part would look like those of all.
       if (signal?.aborted) return;

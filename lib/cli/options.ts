@@ -339,6 +339,10 @@ export function parseCommandLine(
     engine: {
       ...engineOptions(values),
       output: valueOf(values, 'output', parsePath),
+      // A list of some has no use for the other files' names.
+      ...(command === 'check' &&
+        !values.has('json') &&
+        !values.has('verbose') && { top: valueOf(values, 'top', parseCount) ?? DEFAULT_TOP }),
       ...(command === 'map' && {
         top: valueOf(values, 'top', parseCount),
         html: valueOf(values, 'html', parsePath),

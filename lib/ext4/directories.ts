@@ -57,17 +57,6 @@ export class DirectoryColumns {
     this.length[row] = length;
     this.owner[row] = owner;
   }
-
-  /** Adds all of another table. */
-  append(from: DirectoryColumns): void {
-    const first = this.count;
-    for (let row = 0; row < from.count; row++) {
-      this.push(from.inode[row], from.generation[row], from.other[row] !== 0);
-    }
-    for (let row = 0; row < from.extents; row++) {
-      this.pushExtent(from.physical[row], from.length[row], first + from.owner[row]);
-    }
-  }
 }
 
 /** Adds the directory whose inode is at `at` in `table`. */

@@ -6,6 +6,8 @@
  * struct ext4_dir_entry_2: inode u32, length of the entry u16, length of the name u8, file type u8, name.
  */
 const HEADER_SIZE = 8;
+/** Of ".", which every directory begins with: its header, the name, and room up to a multiple of 4. */
+const DOT_ENTRY_SIZE = 12;
 const LARGE_BLOCK = 0x1_0000;
 const DOT = 0x2e;
 const SLASH = 0x2f;
@@ -43,6 +45,23 @@ export function visitEntries(
   return true;
 }
 
+/**
+ * The directory that a directory is in, from its first block: ".." is the second entry there, also where a hash tree's
+ * root is made to look like two entries.
+ *
+ * @param at where the block starts in `view`, in bytes
+ * @returns its inode number, or undefined where the block does not begin as a directory's first
+ */
+export function parentInode(view: DataView, at: number): number | undefined {
+  const isDots = (entry: number, count: number) =>
+    view.getUint8(entry + 6) === count && isDotted(view, entry + HEADER_SIZE, count);
+  const second = at + DOT_ENTRY_SIZE;
+  if (view.getUint16(at + 4, true) !== DOT_ENTRY_SIZE || !isDots(at, 1) || !isDots(second, 2))
+    return undefined;
+  const inode = view.getUint32(second, true);
+  return inode === 0 ? undefined : inode;
+}
+
 /** ext4_rec_len_from_disk (fs/ext4/ext4.h): 16 bits hold no length of 64 KiB, and lengths are multiples of 4. */
 function entryLength(raw: number, blockSize: number): number {
   if (blockSize < LARGE_BLOCK) return raw;
@@ -50,9 +69,13 @@ function entryLength(raw: number, blockSize: number): number {
   return (raw & 0xfffc) | ((raw & 3) << 16);
 }
 
+/** Whether a name of one byte or two has nothing but dots in it. */
+const isDotted = (view: DataView, at: number, length: number): boolean =>
+  view.getUint8(at) === DOT && view.getUint8(at + length - 1) === DOT;
+
 function isName(view: DataView, at: number, length: number): boolean {
   if (length === 0) return false;
-  if (length <= 2 && view.getUint8(at) === DOT && view.getUint8(at + length - 1) === DOT) return false;
+  if (length <= 2 && isDotted(view, at, length)) return false;
   for (let i = at; i < at + length; i++) {
     const byte = view.getUint8(i);
     if (byte === SLASH || byte === 0) return false;

@@ -14,7 +14,7 @@ import type { Barrier } from './barrier.ts';
 import type { Budget } from './budget.ts';
 import { leftAlone, placesOf, type Candidate, type Outcome } from './candidate.ts';
 import { inDirectoryOrder } from './directoryOrder.ts';
-import { failure, judge, measure } from './judge.ts';
+import { dropWritten, failure, judge, measure } from './judge.ts';
 import { Leases } from './lease.ts';
 import type { Measurement } from './measure.ts';
 import type { Memory } from './memory.ts';
@@ -141,7 +141,7 @@ async function* carryOut(
       yield { kind: 'moving', path: step.path, moved: blocks(moved - before) };
       before = moved;
     }
-    await barrier.commit();
+    await allOf([barrier.commit(), ...placed.jobs.map((job) => dropWritten(job, context))]);
     unjudged = [];
     const outcomes = await allOf(placed.jobs.map((job) => judge(job, context)));
     // Whoever asks for these may take his time, and somebody else may want the space.

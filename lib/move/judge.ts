@@ -106,10 +106,19 @@ export const noAlignedPlace = (align: Blocks, { filesystem }: Pick<BatchContext,
 
 /** Drops from the cache what was not in it before. */
 export async function dropCached({ fd, toDrop }: MovingFile): Promise<void> {
-  for (let i = 0; i < toDrop.length; i += DROPS) {
-    const some = toDrop.slice(i, i + DROPS);
+  while (toDrop.length > 0) {
+    const some = toDrop.splice(0, DROPS);
     await Promise.all(some.map(({ offset, length }) => fadvise(fd, offset, length, FADV.DONTNEED)));
   }
+}
+
+/**
+ * Drops what a file leaves in the cache while the barrier is waited for, when there is little else to do. All of it must
+ * be known to be written: until then the cache may hold the only good copy.
+ */
+export async function dropWritten(job: Job, context: BatchContext): Promise<void> {
+  await syncAll(job, sizeOf(job, context));
+  if (job.error === undefined) await dropCached(job);
 }
 
 /** Measures what reading costs now, of a file that was measured before. To be asked when nothing else goes on. */

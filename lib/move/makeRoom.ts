@@ -12,7 +12,7 @@ import { fragmentsAfter, movedExtents, type FilePlan, type Range } from '../plan
 import { formatSize } from '../report/format.ts';
 import { Ext4Device } from '../scan/device.ts';
 import type { Matcher } from '../scan/exclude.ts';
-import { scanInodeTables } from '../scan/inodeTables.ts';
+import { readAllTables } from '../scan/inodeTables.ts';
 import { neverExcluded } from '../scan/names.ts';
 import { placeWhereFree, type BatchContext, type Placed, type Placer, type PlacingContext } from './batch.ts';
 import type { Outcome } from './candidate.ts';
@@ -437,7 +437,7 @@ export class RoomMaker {
       const extents = (inode: number, logical: number, physical: number, length: number) => {
         if (mayGo?.(inode) !== false) owners.set({ inode, logical, physical, length });
       };
-      for await (const batch of scanInodeTables(device, { extents, signal })) void batch;
+      await readAllTables(device, { extents, signal });
       if (signal.aborted) return undefined;
       return { owners, blocksCount, named, mayGo };
     } catch (error) {
@@ -452,8 +452,7 @@ export class RoomMaker {
 /** Tells which files have no excluded name. */
 async function mayGoOutOfTheWay(device: Ext4Device, dirFd: number, excluded: Matcher, signal: AbortSignal) {
   const all = new DirectoryColumns();
-  for await (const { directories } of scanInodeTables(device, { signal, directories: true }))
-    all.append(directories);
+  await readAllTables(device, { signal, directories: all });
   return neverExcluded(device, dirFd, all, excluded, { signal });
 }
 

@@ -15,8 +15,11 @@ import type { FilePlan } from '../plan/plan.ts';
 
 const MiB = 1024 * 1024;
 
-/** How far reading runs ahead of exchanging, in bytes: less where this process's cgroup, or the machine, has little memory. */
-export const AHEAD = Math.min(96 * MiB, Math.min(totalmem(), process.constrainedMemory() || Infinity) / 16);
+/**
+ * How far reading runs ahead of exchanging, in bytes: what comes while places are looked for need not be waited for
+ * later. Less where this process's cgroup, or the machine, has little memory.
+ */
+export const AHEAD = Math.min(256 * MiB, Math.min(totalmem(), process.constrainedMemory() || Infinity) / 32);
 /** As many pieces at most: a thousand small files are not asked for at once. */
 const MOST_PIECES = 64;
 const PIECE = 4 * MiB;

@@ -18,12 +18,17 @@ import {
   type CommonOptions,
   type TargetPath,
 } from './session.ts';
-import type { InodeSet } from './inodeSet.ts';
 import type { FileNames, TableScan } from './tableScan.ts';
 import { join, type Target } from './targets.ts';
 
 /** What {@link check} can be told. */
-export type CheckOptions = CommonOptions;
+export interface CheckOptions extends CommonOptions {
+  /**
+   * Of a whole filesystem whose inode tables are read, only so many of the files that gain most have an event each; the
+   * summary counts all. To find the names of a few is quicker. Without it every fragmented file has one.
+   */
+  readonly top?: number | undefined;
+}
 
 /**
  * Looks at the layout of every file of the targets and writes nothing. Each file is one event; of a whole filesystem,
@@ -42,7 +47,7 @@ export async function* check(
   yield* eachTarget(paths, options, tally, scanner, async function* (target, tables, walkReason) {
     const device = deviceProfileFor(target, options);
     if (tables !== undefined) {
-      yield* checkTables(target, tables, device, tally, totals);
+      yield* checkTables(target, tables, device, tally, totals, options);
       return;
     }
     for await (const item of scanner.scan(target)) {
@@ -148,9 +153,10 @@ async function* checkTables(
   device: DeviceProfile,
   tally: Tally,
   totals: Totals,
+  { top = Infinity }: CheckOptions,
 ): AsyncGenerator<CheckEvent, void, void> {
   const { filesystem } = target;
-  const fragmented = new FragmentedFiles(tables.inodeSet());
+  const fragmented = new FragmentedFiles();
   for await (const { contiguous, confirmed, failed, done, total } of tables.batches()) {
     tally.files += contiguous.count + confirmed.length;
     totals.addContiguous(contiguous, filesystem, device);
@@ -170,14 +176,15 @@ async function* checkTables(
   }
   for (const [reason, count] of tables.skipped()) tally.leave(reason, count);
   yield* freeSpaceEvent(target, tally, () => tables.freeSpace());
+  const worst = fragmented.worst(top);
   let names: FileNames | undefined;
   try {
-    names = await tables.names((inode) => fragmented.inodes.has(inode));
+    names = await tables.namesOf(worst.map(({ inode }) => inode));
   } catch (error) {
     if (!isSystemFailure(error)) throw error;
     yield tally.fail(target.argument, error);
   }
-  for (const layout of fragmented.worstFirst()) {
+  for (const layout of worst) {
     const path = names?.pathOf(target, layout.inode) ?? join(target.dirPath, nameless(layout.inode));
     yield describe(path, layout, filesystem, device);
   }
@@ -206,17 +213,11 @@ async function freeSpaceByFsmap({ dirFd, filesystem }: Target, { signal }: Check
 
 /** The layouts of many files, as columns, until their names are known. */
 class FragmentedFiles {
-  readonly inodes: InodeSet;
   readonly #files = new FileColumns(0);
   readonly #extents: number[] = [];
   readonly #saved: number[] = [];
 
-  constructor(inodes: InodeSet) {
-    this.inodes = inodes;
-  }
-
   add(file: ScannedFile, event: FileEvent): void {
-    this.inodes.add(file.inode);
     const row = this.#files.push(file.inode, 0, file.size, 0, 0, 1);
     this.#files.blocks[row] = event.blocks;
     this.#files.fragments[row] = event.fragments;
@@ -224,18 +225,16 @@ class FragmentedFiles {
     this.#saved.push(event.readSeconds - event.idealReadSeconds);
   }
 
-  *worstFirst() {
+  worst(most: number): Layout[] {
     const order = Uint32Array.from(this.#saved, (_, row) => row);
     order.sort((a, b) => this.#saved[b] - this.#saved[a] || a - b);
-    for (const row of order) {
-      yield {
-        inode: this.#files.inode[row],
-        size: bytes(this.#files.size[row]),
-        blocks: blocks(this.#files.blocks[row]),
-        fragments: this.#files.fragments[row],
-        extents: this.#extents[row],
-      };
-    }
+    return [...order.subarray(0, most)].map((row) => ({
+      inode: this.#files.inode[row],
+      size: bytes(this.#files.size[row]),
+      blocks: blocks(this.#files.blocks[row]),
+      fragments: this.#files.fragments[row],
+      extents: this.#extents[row],
+    }));
   }
 }
 

@@ -1,5 +1,5 @@
 import type { DirectoryColumns } from '../ext4/directories.ts';
-import { visitEntries } from '../ext4/directory.ts';
+import { parentInode, visitEntries } from '../ext4/directory.ts';
 import { SMALL_GAP } from '../ext4/tables.ts';
 import { errorCode } from '../kernel/errors.ts';
 import { closeFd, O, openByHandle, readEntries } from '../kernel/handle.ts';
@@ -32,6 +32,7 @@ const IN_FLIGHT = 8;
  * read.
  *
  * @param mountFd any open file or directory of the mounted filesystem
+ * @param wanted tells by their inodes which directories are to be read
  * @throws a system error when the device cannot be read
  */
 export async function visitDirectories(
@@ -40,13 +41,14 @@ export async function visitDirectories(
   directories: DirectoryColumns,
   visit: EntryVisitor,
   signal: AbortSignal | undefined,
+  wanted: (inode: number) => boolean = () => true,
 ): Promise<void> {
   // 1 for those that the kernel must read; more are found to be so on the way.
   const left = directories.other.slice(0, directories.count);
-  await visitDevice(device, directories, left, visit, signal);
-  const rows = Uint32Array.from(left.keys()).filter((row) => left[row] !== 0);
+  await visitDevice(device, directories, left, visit, signal, wanted);
+  const rows = numbersBelow(left.length, (row) => left[row] !== 0 && wanted(directories.inode[row]));
   for (let from = 0; from < rows.length && !signal?.aborted; from += IN_FLIGHT) {
-    const some = [...rows.subarray(from, from + IN_FLIGHT)];
+    const some = rows.slice(from, from + IN_FLIGHT);
     await Promise.all(some.map((row) => visitOpened(mountFd, directories, row, visit)));
   }
 }
@@ -57,10 +59,11 @@ async function visitDevice(
   left: Uint8Array,
   visit: EntryVisitor,
   signal: AbortSignal | undefined,
+  wanted: (inode: number) => boolean,
 ): Promise<void> {
   const { blockSize } = device.superblock;
   const { inode, owner, physical, length } = directories;
-  const order = extentsInOrder(directories, left);
+  const order = extentsInOrder(directories, left, wanted);
   const reads = directoryReads(directories, order, blockSize);
   for await (const { range, bytes } of device.readAll(reads, READ)) {
     if (signal?.aborted) return;
@@ -86,9 +89,14 @@ async function visitDevice(
  * block are left to the kernel: at most one of them still has it, and reading each would let a crafted filesystem keep
  * us busy for ever.
  */
-function extentsInOrder({ extents, physical, length, owner }: DirectoryColumns, left: Uint8Array) {
-  const order = Uint32Array.from({ length: extents }, (_, row) => row).sort(
-    (a, b) => physical[a] - physical[b],
+function extentsInOrder(
+  { inode, extents, physical, length, owner }: DirectoryColumns,
+  left: Uint8Array,
+  wanted: (inode: number) => boolean,
+) {
+  const order = inOrderOf(
+    physical,
+    numbersBelow(extents, (row) => wanted(inode[owner[row]])),
   );
   let end = 0;
   let last = 0;
@@ -99,6 +107,61 @@ function extentsInOrder({ extents, physical, length, owner }: DirectoryColumns, 
     last = row;
   }
   return order.filter((row) => left[owner[row]] === 0);
+}
+
+/** A loop, which is several times as quick as an array's own methods here. */
+function numbersBelow(end: number, keep: (number: number) => boolean): number[] {
+  const kept: number[] = [];
+  for (let number = 0; number < end; number++) if (keep(number)) kept.push(number);
+  return kept;
+}
+
+/** Rows in the order of their numbers, which are whole and not negative. */
+function inOrderOf(numbers: Float64Array, rows: readonly number[]): Uint32Array {
+  const all = numbers.length;
+  let largest = 0;
+  for (const row of rows) largest = Math.max(largest, numbers[row]);
+  if ((largest + 1) * all > Number.MAX_SAFE_INTEGER) {
+    return new Uint32Array(rows).sort((a, b) => numbers[a] - numbers[b]);
+  }
+  // Both in one number: sorting numbers takes a tenth of sorting with a function that compares.
+  const keys = new Float64Array(rows.length);
+  for (let i = 0; i < keys.length; i++) keys[i] = numbers[rows[i]] * all + rows[i];
+  keys.sort();
+  const order = new Uint32Array(keys.length);
+  for (let i = 0; i < order.length; i++) order[i] = keys[i] % all;
+  return order;
+}
+
+/**
+ * The directories that the wanted directories are in, by their inode numbers, as their first blocks on the device say it.
+ * Those that do not say it there, or must be read through the filesystem, are left out. As current as
+ * {@link visitDirectories} is.
+ *
+ * @throws a system error when the device cannot be read
+ */
+export async function readParents(
+  device: Ext4Device,
+  { extents, inode, other, owner, physical }: DirectoryColumns,
+  wanted: (inode: number) => boolean,
+): Promise<Map<number, number>> {
+  const { blockSize } = device.superblock;
+  const first = new Map<number, number>();
+  for (let row = 0; row < extents; row++) {
+    const directory = inode[owner[row]];
+    // Of several extents the first is the one at the directory's beginning.
+    if (other[owner[row]] === 0 && wanted(directory) && !first.has(directory))
+      first.set(directory, physical[row]);
+  }
+  const reads = [...first]
+    .map(([directory, block]) => ({ position: block * blockSize, length: blockSize, directory }))
+    .sort((a, b) => a.position - b.position);
+  const parents = new Map<number, number>();
+  for await (const { range, bytes } of device.readAll(reads, blockSize)) {
+    const parent = bytes.byteLength === blockSize ? parentInode(bytes, 0) : undefined;
+    if (parent !== undefined) parents.set(range.directory, parent);
+  }
+  return parents;
 }
 
 /** A read, which holds blocks of the extents `first` to `end` in device order. */

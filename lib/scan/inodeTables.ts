@@ -1,4 +1,4 @@
-import { DirectoryColumns } from '../ext4/directories.ts';
+import type { DirectoryColumns } from '../ext4/directories.ts';
 import { FileColumns } from '../ext4/files.ts';
 import {
   initializedInodes,
@@ -24,8 +24,6 @@ export interface InodeBatch {
    * by indirect blocks. They have no blocks and no fragments here; FIEMAP will tell.
    */
   readonly doubtful: FileColumns;
-  /** None where they were not asked for: {@link InodeScanOptions.directories}. */
-  readonly directories: DirectoryColumns;
   /** Since the scan's start. */
   readonly counts: Readonly<InodeCounts>;
   /** Inodes gone over since the scan's start, of `total`. Files with deep trees among them may still be to come. */
@@ -34,8 +32,8 @@ export interface InodeBatch {
 }
 
 export interface InodeScanOptions {
-  /** Directories are wanted too, and where their entries lie. */
-  readonly directories?: boolean | undefined;
+  /** Gets all directories, and where their entries lie. */
+  readonly directories?: DirectoryColumns | undefined;
   /** Is told of every extent of the regular files, those of files that turn out damaged among them. */
   readonly extents?: ExtentVisitor | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -61,7 +59,7 @@ const NODE_READ = 512 * 1024;
  */
 export async function* scanInodeTables(
   device: Ext4Device,
-  { signal, directories = false, extents }: InodeScanOptions = {},
+  { signal, directories, extents }: InodeScanOptions = {},
 ): AsyncGenerator<InodeBatch, void, void> {
   const { superblock, groups } = device;
   const counts = noInodes();
@@ -74,13 +72,7 @@ export async function* scanInodeTables(
   for await (const { range, bytes } of device.readAll(reads, TABLE_READ)) {
     if (signal?.aborted) return;
     const found = noFinds();
-    const sink = {
-      ...found,
-      directories: directories ? found.directories : undefined,
-      extents,
-      deep,
-      counts,
-    };
+    const sink = { ...found, directories, extents, deep, counts };
     for (const stretch of range.inodes) {
       const count = wholeInodes(stretch, bytes, superblock);
       readInodes(bytes, stretch.offset, stretch.firstInode, count, superblock, sink);
@@ -98,11 +90,13 @@ export async function* scanInodeTables(
   if (!signal?.aborted) yield { ...rest, counts: { ...counts }, done, total };
 }
 
-const noFinds = () => ({
-  files: new FileColumns(0),
-  doubtful: new FileColumns(0),
-  directories: new DirectoryColumns(),
-});
+/** {@link scanInodeTables} for who wants only what is gathered on the way. */
+export async function readAllTables(device: Ext4Device, options: InodeScanOptions): Promise<void> {
+  const batches = scanInodeTables(device, options);
+  while (!(await batches.next()).done);
+}
+
+const noFinds = () => ({ files: new FileColumns(0), doubtful: new FileColumns(0) });
 
 /** Inodes of a stretch that were read: a device that shrank under the scan answers fewer. */
 function wholeInodes({ offset, count }: InodeStretch, bytes: DataView, { inodeSize }: Superblock): number {

@@ -204,7 +204,7 @@ async function* largestFile(
   room: Room,
   tally: Tally,
 ): Events {
-  const names = await tables.names((wanted) => wanted === inode);
+  const names = await tables.namesOf([inode]);
   for await (const { item } of tables.inspect([{ inode, generation }])) {
     const path = names.pathOf(whole, inode);
     if (item.kind === 'skip') yield tally.skip(path, item.reason);

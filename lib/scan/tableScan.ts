@@ -11,8 +11,9 @@ import { Ext4Device } from './device.ts';
 import { outsideLimits } from './eligibility.ts';
 import { excludeMatcher } from './exclude.ts';
 import { freeSpace, heldBack, type FreeSpace } from './freeSpace.ts';
-import { scanInodeTables, type InodeBatch } from './inodeTables.ts';
+import { readAllTables, scanInodeTables, type InodeBatch } from './inodeTables.ts';
 import { InodeSet } from './inodeSet.ts';
+import { findFewNames } from './fewNames.ts';
 import { findNames, includedInodes, type Names } from './names.ts';
 import type { Reason } from './reasons.ts';
 import { nameless, type ScanItem, type ScannedFile, type Scanner, type ScanOptions } from './scan.ts';
@@ -58,7 +59,7 @@ export class TableScan {
   readonly #options: ScanOptions;
   /** Why a file is left alone that is told apart by name. */
   readonly #outside: Reason;
-  #directories: DirectoryColumns | undefined;
+  readonly #directories = new DirectoryColumns();
   /** Whether files are told apart by name. */
   #byName = false;
 
@@ -134,10 +135,9 @@ export class TableScan {
     const included = this.#byName ? await this.#findIncluded(signal) : undefined;
     // Where files are told apart by name, and where they were met before, it is not known which these are.
     const first = this.#scanner.claim(this.#target.filesystem.id, NO_INODE, 2) && included === undefined;
-    const directories = included === undefined;
+    const directories = included === undefined ? this.#directories : undefined;
     for await (const batch of scanInodeTables(this.#device, { signal, directories })) {
-      if (directories) this.#gather(batch.directories);
-      const contiguous = new FileColumns(0);
+      const contiguous = new FileColumns(batch.files.count);
       const candidates = new FileColumns(0);
       for (const files of [batch.files, batch.doubtful]) {
         for (let row = 0; row < files.count; row++) {
@@ -163,14 +163,11 @@ export class TableScan {
    *
    * @param extents is told of each extent of them
    */
-  async *unconfirmed(
+  unconfirmed(
     extents?: ExtentVisitor,
   ): AsyncGenerator<Pick<InodeBatch, 'files' | 'done' | 'total'>, void, void> {
     const { signal } = this.#options;
-    for await (const batch of scanInodeTables(this.#device, { signal, directories: true, extents })) {
-      this.#gather(batch.directories);
-      yield batch;
-    }
+    return scanInodeTables(this.#device, { signal, directories: this.#directories, extents });
   }
 
   /** Whether a file belongs to the target; if not, the reason is counted. */
@@ -204,21 +201,12 @@ export class TableScan {
 
   async #findIncluded(signal: AbortSignal | undefined): Promise<InodeSet> {
     const { exclude } = this.#options;
-    for await (const { directories } of scanInodeTables(this.#device, { signal, directories: true })) {
-      this.#gather(directories);
-    }
+    await readAllTables(this.#device, { signal, directories: this.#directories });
     const { inodesCount } = this.#device.superblock;
     const matcher = excludeMatcher(exclude ?? []);
-    return includedInodes(this.#device, this.#target.dirFd, this.#tree(), matcher, inodesCount, { signal });
-  }
-
-  #gather(directories: DirectoryColumns): void {
-    if (this.#directories === undefined) this.#directories = directories;
-    else this.#directories.append(directories);
-  }
-
-  #tree(): DirectoryColumns {
-    return this.#directories ?? new DirectoryColumns();
+    return includedInodes(this.#device, this.#target.dirFd, this.#directories, matcher, inodesCount, {
+      signal,
+    });
   }
 
   /** Opens files by their numbers, in that order, and asks the kernel where they lie. */
@@ -287,8 +275,19 @@ export class TableScan {
   async names(wanted: (inode: number) => boolean, signal = this.#options.signal): Promise<FileNames> {
     const excluded = this.#byName ? excludeMatcher(this.#options.exclude ?? []) : undefined;
     const options = { signal, excluded };
-    const names = await findNames(this.#device, this.#target.dirFd, this.#tree(), wanted, options);
+    const names = await findNames(this.#device, this.#target.dirFd, this.#directories, wanted, options);
     return new FileNames(names);
+  }
+
+  /** {@link names} of a few files: most often found in a small part of the directories. */
+  async namesOf(inodes: readonly number[]): Promise<FileNames> {
+    const { signal } = this.#options;
+    const names = this.#byName
+      ? undefined
+      : await findFewNames(this.#device, this.#target.dirFd, this.#directories, inodes, signal);
+    if (names !== undefined) return new FileNames(names);
+    const wanted = new Set(inodes);
+    return this.names((inode) => wanted.has(inode));
   }
 
   freeSpace(): Promise<FreeSpace | undefined> {

@@ -193,7 +193,6 @@ async function throughDevice(path: string) {
   const doubtful: FileLayout[] = [];
   let counts: InodeCounts | undefined;
   for await (const batch of scanInodeTables(await openDevice(path))) {
-    expect(batch.directories.count).toBe(0);
     files.push(...batch.files);
     doubtful.push(...batch.doubtful);
     counts = batch.counts;

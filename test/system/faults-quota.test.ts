@@ -23,7 +23,7 @@ test('256 MiB of memory: less is read ahead, and the run ends well', async (cont
   const script = "import('./lib/move/readAhead.ts').then(({ AHEAD }) => console.log(AHEAD))";
   const [program, ...args] = [...group.run, process.execPath, '--import', 'tsx', '-e', script];
   const { stdout } = await execa(program, args, { cwd: fileURLToPath(new URL('../../', import.meta.url)) });
-  expect(Number(stdout)).toBe(16 * MiB);
+  expect(Number(stdout)).toBe(8 * MiB);
 });
 
 /** A cgroup with a limit, and the words that run something in it. */

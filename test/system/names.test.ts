@@ -5,6 +5,7 @@ import {
   rename,
   rm,
   rmdir,
+  stat,
   symlink,
   truncate,
   unlink,
@@ -13,13 +14,14 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { DirectoryColumns } from '../../lib/ext4/directories.ts';
 import { Invalid } from '../../lib/ext4/invalid.ts';
 import { O } from '../../lib/kernel/handle.ts';
 import { Ext4Device } from '../../lib/scan/device.ts';
 import { excludeMatcher } from '../../lib/scan/exclude.ts';
-import { scanInodeTables } from '../../lib/scan/inodeTables.ts';
+import { readAllTables } from '../../lib/scan/inodeTables.ts';
+import { findFewNames } from '../../lib/scan/fewNames.ts';
 import { findNames, includedInodes } from '../../lib/scan/names.ts';
 import { MiB, scaled, type Lab, type LabOptions } from '../support/lab.ts';
 import { useLab } from '../support/use.ts';
@@ -146,7 +148,7 @@ async function openDevice(path: string): Promise<Ext4Device> {
 
 async function directoriesOf(device: Ext4Device): Promise<DirectoryColumns> {
   const all = new DirectoryColumns();
-  for await (const batch of scanInodeTables(device, { directories: true })) all.append(batch.directories);
+  await readAllTables(device, { directories: all });
   return all;
 }
 
@@ -239,6 +241,77 @@ describe('names and exclusion from the device, as find lists them', () => {
       (inode) => names.parentOf(inode) !== undefined,
     );
     expect(new Set(found)).toEqual(new Set([true, false]));
+  });
+});
+
+describe('a few names', () => {
+  test.each(SHAPES)('are the ones that all directories tell: $name', async (options) => {
+    const l = await useLab({ size: 160 * MiB, ...options });
+    await populate(l.mountPoint);
+    const expected = await listing(l.mountPoint);
+    const { device, root, directories } = await readLab(l);
+    const all = await findNames(device, root, directories, () => true);
+    let found = 0;
+    for (const inode of [...expected.keys()].filter((_, i) => i % 97 === 0)) {
+      const names = await findFewNames(device, root, directories, [inode], undefined);
+      if (names === undefined) continue;
+      found++;
+      expect(expected.get(inode)).toContain(text(names.relativePath(inode)!));
+      expect(names.relativePath(inode)).toEqual(all.relativePath(inode));
+    }
+    if (directories.count > 100) expect(found).toBeGreaterThan(0);
+  });
+
+  test('are found near their files, level by level', async () => {
+    // Groups of 8 MiB; the directories below the root are spread over them.
+    const l = await useLab({ size: 160 * MiB, blockSize: 1024 });
+    for (let i = 0; i < 60; i++) {
+      await mkdir(l.path(`d${i}`, 'below', 'it'), { recursive: true });
+      for (let k = 0; k < 10; k++) await writeFile(l.path(`d${i}`, 'below', 'it', `file${k}`), '');
+    }
+    const inodeOf = async (path: string) => Number((await stat(l.path(path))).ino);
+    const wanted = [
+      await inodeOf('d7/below/it/file3'),
+      await inodeOf('d7/below/it/file4'),
+      await inodeOf('d9'),
+    ];
+    const { device, root, directories } = await readLab(l);
+    const read = vi.spyOn(device, 'readAll');
+    const names = await findFewNames(device, root, directories, wanted, undefined);
+    expect(wanted.map((inode) => names!.relativePath(inode)?.toString())).toEqual([
+      'd7/below/it/file3',
+      'd7/below/it/file4',
+      'd9',
+    ]);
+    expect(read).toHaveBeenCalled();
+    const [last] = [...(await listing(l.mountPoint)).keys()];
+    expect(names!.parentOf(last)).toBeUndefined();
+
+    // One that was moved away is found in another group.
+    await rename(l.path('d7/below/it/file3'), l.path('d30/below/moved'));
+    const after = await readLab(l);
+    const moved = await findFewNames(after.device, after.root, after.directories, wanted, undefined);
+    expect(moved!.relativePath(wanted[0])?.toString()).toBe('d30/below/moved');
+    // Many names, or none.
+    const everywhere = await Promise.all(
+      Array.from({ length: 60 }, (_, i) => inodeOf(`d${i}/below/it/file0`)),
+    );
+    expect(await findFewNames(device, root, directories, everywhere, undefined)).toBeUndefined();
+    expect(
+      (await findFewNames(device, root, directories, [], undefined))!.parentOf(wanted[0]),
+    ).toBeUndefined();
+  });
+
+  test('are given up where a directory on the way up has no name', async () => {
+    const l = await useLab({ size: 160 * MiB, blockSize: 1024 });
+    for (let i = 0; i < 20; i++) await mkdir(l.path(`d${i}`, 'in'), { recursive: true });
+    await writeFile(l.path('d3/in/file'), '');
+    const file = Number((await stat(l.path('d3/in/file'))).ino);
+    await l.unmount();
+    await execa('debugfs', ['-w', '-R', 'unlink d3', l.image]);
+    const device = await openDevice(l.image);
+    expect(await findFewNames(device, -1, await directoriesOf(device), [file], undefined)).toBeUndefined();
+    await execa('e2fsck', ['-fy', l.image], { reject: false });
   });
 });
 

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { addDirectory, DirectoryColumns } from '../../lib/ext4/directories.ts';
-import { visitEntries } from '../../lib/ext4/directory.ts';
+import { parentInode, visitEntries } from '../../lib/ext4/directory.ts';
 import { Names } from '../../lib/scan/names.ts';
 import { EXTENTS_FL, makeSuperblock, viewOf, writeIndex, writeInode, writeLeaf } from '../support/ext4.ts';
 
@@ -44,6 +44,25 @@ const dots: Entry[] = [
   { inode: 12, name: '.', kind: 2 },
   { inode: 2, name: '..', kind: 2 },
 ];
+
+describe('the directory that a directory is in', () => {
+  test('is its second entry', () => {
+    expect(parentInode(viewOf(block([...dots, { inode: 20, name: 'a' }])), 0)).toBe(2);
+    expect(
+      parentInode(viewOf(Buffer.concat([block(dots), block([dots[0], { ...dots[1], inode: 77 }])])), 1024),
+    ).toBe(77);
+  });
+
+  test.each<[string, readonly Entry[]]>([
+    ['no dots', [{ inode: 20, name: 'a' }]],
+    ['the wrong way round', [dots[1], dots[0]]],
+    ['a long first entry', [{ ...dots[0], length: 16 }, dots[1]]],
+    ['a name where the dots belong', [dots[0], { inode: 20, name: '.a' }]],
+    ['no inode', [dots[0], { ...dots[1], inode: 0 }]],
+  ])('cannot be told: %s', (_, entries) => {
+    expect(parentInode(viewOf(block(entries)), 0)).toBeUndefined();
+  });
+});
 
 describe('directory blocks', () => {
   test('names in order, without the dots, free entries and the checksum', () => {
@@ -172,11 +191,11 @@ describe('directories of the inode tables', () => {
   const add = (
     inode: Parameters<typeof writeInode>[2],
     fill: (buffer: Buffer) => void = (buffer) => writeLeaf(buffer, 0x28, extents),
+    columns = new DirectoryColumns(),
   ) => {
     const buffer = Buffer.alloc(256);
     writeInode(buffer, 0, { ...directory, ...inode });
     fill(buffer);
-    const columns = new DirectoryColumns();
     addDirectory(viewOf(buffer), 0, 30, superblock, columns);
     return columns;
   };
@@ -213,11 +232,11 @@ describe('directories of the inode tables', () => {
     expect(columns.extents).toBe(0);
   });
 
-  test('tables are appended with their owners', () => {
+  test('many are kept with their extents', () => {
     const all = new DirectoryColumns();
     for (let i = 0; i < 100; i++) {
-      all.append(add({}));
-      all.append(add({ flags: 0 }));
+      add({}, undefined, all);
+      add({ flags: 0 }, undefined, all);
     }
     expect([all.count, all.extents]).toEqual([200, 200]);
     expect([...all.other.subarray(0, 4)]).toEqual([0, 1, 0, 1]);
