@@ -1,12 +1,14 @@
-// Power cuts: `npm run powercut [-- --share]`.
+// Power cuts: `npm run powercut [-- --share] [--kernel VERSION]`.
 //
 // In a guest, applications sync records to a disk whose every write is logged, while a mover works on the files. Then the
 // power goes, again and again: the disk is what the log says up to a flush, or up to anywhere with some of the writes
 // since the last flush; it is mounted here, its journal replayed, and it must hold every record that had been
-// acknowledged, every other block as it was, and pass e2fsck. With --share a part of that is done, for `npm test`.
+// acknowledged, every other block as it was, and pass e2fsck. With --share a part of that is done, for `npm test`; with
+// --kernel all of it on one of the two kernels.
 import { copyFile, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
+import { parseArgs } from 'node:util';
 import { runInVm, VmFailure } from '../../vm/index.ts';
 import { FILESYSTEM, makeDisk } from './image.ts';
 import { Replay, type Cut } from './replay.ts';
@@ -29,7 +31,9 @@ interface Case {
 /** As in test/support/records.c. */
 const WRITERS = { all: 0b11111, committingNothing: 0b00110 };
 
-const share = process.argv.includes('--share');
+const { values } = parseArgs({ options: { share: { type: 'boolean' }, kernel: { type: 'string' } } });
+const share = values.share === true;
+const kernels = values.kernel === undefined ? ['6.12', '6.1'] : [values.kernel];
 const seed = Number(process.env.POWERCUT_SEED ?? 1);
 /** Cuts of each kind for a case. */
 const CUTS = share ? { flushed: 12, torn: 4 } : { flushed: 30, torn: 10 };
@@ -157,7 +161,7 @@ async function inGuest(
 const folder = await mkdtemp('/var/tmp/ext4-defrag-powercut-');
 const rows: Row[] = [];
 try {
-  for (const kernel of ['6.12', '6.1']) {
+  for (const kernel of kernels) {
     const random = randomFrom(seed);
     const cases = casesFor(kernel);
     await inGuest(kernel, cases, folder);
