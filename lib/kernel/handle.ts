@@ -1,4 +1,4 @@
-import { constants, fchmod, fstat, fsync, ftruncate, read, write, type BigIntStats } from 'node:fs';
+import { constants, fstat, fsync, ftruncate, read, write, type BigIntStats } from 'node:fs';
 import { promisify } from 'node:util';
 import type { Blocks, Bytes } from '../layout/units.ts';
 import { blocks, bytes } from '../layout/units.ts';
@@ -121,7 +121,6 @@ export const closeFd = async (fd: number): Promise<void> => {
   check(await quick((addon) => addon.close(fd)), 'close');
 };
 export const fsyncFd = (fd: number): Promise<void> => promisify(fsync)(fd);
-export const chmodFd = (fd: number, mode: number): Promise<void> => promisify(fchmod)(fd, mode);
 export const truncateFd = (fd: number, size: number): Promise<void> => promisify(ftruncate)(fd, size);
 
 /** fstat(2) with exact 64-bit fields. */

@@ -374,7 +374,7 @@ async function settle(file: Occupant, context: BatchContext): Promise<boolean> {
 async function plug(
   window: Window,
   fds: readonly number[],
-  { dirFd, filesystem, pageSize, reserveShare }: BatchContext,
+  { dirFd, filesystem, barrier, pageSize, reserveShare }: BatchContext,
 ): Promise<readonly number[]> {
   const { blockSize, geometry } = filesystem;
   const [start, end] = [blocks(window.start), blocks(window.start + window.length)];
@@ -399,7 +399,7 @@ async function plug(
     }
   }
   const blocksPerPage = Math.max(1, pageSize / blockSize);
-  const options = { blockSize, blocksPerPage, geometry, reserveShare };
+  const options = { blockSize, blocksPerPage, commit: () => barrier.commit(), geometry, reserveShare };
   const { files } = await placeExactly(dirFd, sites, options);
   return files;
 }

@@ -87,7 +87,8 @@ export class ExactPlaces {
     this.#learnt = true;
     const blocksPerPage = Math.max(1, pageSize / blockSize);
     const reserve = reserveShare === undefined ? {} : { reserveShare };
-    const exactly = { blockSize, blocksPerPage, geometry, ...reserve };
+    const commit = () => barrier.commit();
+    const exactly = { blockSize, blocksPerPage, commit, geometry, ...reserve };
     const anchors = new Anchors(open, this.#neighbours, context);
     const files: number[] = [];
     let tokens = held;

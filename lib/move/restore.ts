@@ -24,13 +24,15 @@ import { Budget } from './budget.ts';
 import type { Run } from './defragment.ts';
 import { ExactPlaces, gapsIn } from './exactPlaces.ts';
 import { Gathering } from './gathering.ts';
+import { butFor, withoutStaying, type Blocked, type Returning } from './returning.ts';
+import { between, blocksOf, partWithin, without } from './stretches.ts';
+import { ThirdPlaces, unwantedIn, wantedIn } from './thirdPlaces.ts';
 import { watched, Watchdog } from './watchdog.ts';
 
 const MiB = 1024 * 1024;
 
 /** Bytes that are moved to a third place at a time at most. */
 const MOST_ASIDE = 64 * MiB;
-const USERS = 'are in use by others, or by the kernel for what a file is made of (extent trees)';
 /** Blocks of a file that are worth a round, when it does not fit in as a whole. */
 const LEAST_PART = 256;
 /** Rounds in a row that put no more blocks back before it is given up: there must be an end whatever happens. */
@@ -47,35 +49,6 @@ const MOST_HELD = 0.75;
 const TRIES = 3;
 /** Donors in a row that are asked for blocks of a third place. */
 const ASKED = 8;
-
-/** A file that is to be put back. */
-interface Returning {
-  readonly candidate: Candidate;
-  /** Where it is to lie again, up to its end. */
-  readonly home: ExtentTable;
-  /** What moves it there from where it lies now. */
-  step: PlanStep;
-  /** Merged, and whole. */
-  now: ExtentTable;
-  wants: readonly Relocation[];
-  /** Blocks of that at first. */
-  readonly size: number;
-  /** What can lie there no more. It has gone out of the way, and goes back but for that. */
-  resigned: readonly Relocation[];
-  /** Blocks that were moved so far: it does not lie where it was found then. */
-  moved: number;
-  tries: number;
-  why: string | undefined;
-}
-
-/** A file that cannot go back now, since others lie in its old place. */
-interface Blocked {
-  readonly file: Returning;
-  /** What of them, in parts, and which of its blocks belongs there. */
-  readonly inTheWay: readonly { readonly part: OwnedExtent; readonly place: Relocation }[];
-  /** What of its old place somebody has who does not go away. */
-  readonly lost: readonly Relocation[];
-}
 
 /** What is told of a file that has been moved and cannot be put back, when all is done that can be done for it. */
 interface Stranded {
@@ -696,143 +669,6 @@ const isWork = (outcome: Outcome): outcome is Work => ['moving', 'evacuated', 'p
 /** What is moved is not what was asked for. */
 const inBetween = (outcome: Work): Work =>
   outcome.kind === 'moving' ? { ...outcome, kind: 'evacuated' } : outcome;
-
-const blocksOf = (parts: Iterable<{ readonly length: number }>): number => {
-  let sum = 0;
-  for (const { length } of parts) sum += length;
-  return sum;
-};
-
-/**
- * Settles who of blocked files stays where he was found: who has lost too much of his old place, and who waits for
- * those. What lies in the way of the others and stays is lost to them.
- */
-function withoutStaying(blocked: readonly Blocked[], mostLost: number): Blocked[] {
-  const waiting = new Map<number, Blocked[]>();
-  for (const one of blocked) {
-    for (const { part } of one.inTheWay) waiting.set(part.inode, [...(waiting.get(part.inode) ?? []), one]);
-  }
-  const lostOf = (one: Blocked): Relocation[] => [
-    ...one.lost,
-    ...one.inTheWay.flatMap(({ part, place }) => (staying.has(part.inode) ? place : [])),
-  ];
-  const stays = (one: Blocked) => one.file.moved === 0 && blocksOf(lostOf(one)) > mostLost * one.file.size;
-  const staying = new Map<number, Blocked>();
-  for (const one of blocked) if (stays(one)) staying.set(one.file.candidate.file.inode, one);
-  // What is added meanwhile is gone over as well.
-  for (const inode of staying.keys()) {
-    for (const one of waiting.get(inode) ?? [])
-      if (stays(one)) staying.set(one.file.candidate.file.inode, one);
-  }
-  return blocked.map((one) => {
-    const lost = lostOf(one);
-    one.file.why =
-      lost.length === 0 ? undefined : `${counted(blocksOf(lost), 'block')} of its old place ${USERS}`;
-    return { ...one, lost, inTheWay: one.inTheWay.filter(({ part }) => !staying.has(part.inode)) };
-  });
-}
-
-/** What of a file could not be put back. */
-const butFor = (lost: readonly Relocation[]): string =>
-  `${counted(blocksOf(lost), 'block')} of its old place ${USERS}; all others lie where they lay`;
-
-/** The stretches of blocks `start` to `end` between others. */
-function* between(
-  others: readonly { readonly start: number; readonly length: number }[],
-  start: number,
-  end: number,
-): Generator<[number, number], void, void> {
-  let at = start;
-  for (const other of [...others].sort((a, b) => a.start - b.start)) {
-    if (other.start > at) yield [at, other.start];
-    at = Math.max(at, other.start + other.length);
-  }
-  if (at < end) yield [at, end];
-}
-
-/** The parts of a stretch of a file that are in none of others. */
-function without({ logical, physical, length }: Relocation, others: readonly Relocation[]): Relocation[] {
-  const end = logical + length;
-  const inside = others.flatMap((other) => {
-    const [from, to] = [Math.max(logical, other.logical), Math.min(end, other.logical + other.length)];
-    return from < to ? [{ start: from, length: to - from }] : [];
-  });
-  return Array.from(between(inside, logical, end), ([from, to]) => ({
-    logical: blocks(from),
-    physical: blocks(physical + from - logical),
-    length: blocks(to - from),
-  }));
-}
-
-/** Blocks of temporary files for third places. */
-class ThirdPlaces {
-  readonly #runs: BlockRun[];
-
-  constructor(runs: readonly BlockRun[]) {
-    this.#runs = [...runs];
-  }
-
-  /** @returns where parts of a file go, in logical order; undefined when there is not enough */
-  place(parts: readonly OwnedExtent[]): Segment[] | undefined {
-    const segments: Segment[] = [];
-    for (const { logical, length } of parts.toSorted((a, b) => a.logical - b.logical)) {
-      for (let done = 0; done < length;) {
-        const run = this.#runs.shift();
-        if (run === undefined) return undefined;
-        const count = Math.min(run.length, length - done);
-        segments.push({
-          donorFd: run.donorFd,
-          donor: run.start,
-          logical: blocks(logical + done),
-          physical: run.physical,
-          length: blocks(count),
-        });
-        if (count < run.length) this.#runs.unshift(cut(run, run.physical + count, run.physical + run.length));
-        done += count;
-      }
-    }
-    return segments;
-  }
-}
-
-/** The blocks of a run from one to another of the device. */
-const cut = (run: BlockRun, from: number, to: number): BlockRun => ({
-  donorFd: run.donorFd,
-  start: blocks(run.start + from - run.physical),
-  physical: blocks(from),
-  length: blocks(to - from),
-});
-
-function wantedIn(run: BlockRun, wanted: OwnerMap): BlockRun[] {
-  const end = run.physical + run.length;
-  return wanted
-    .within(run.physical, end)
-    .map(({ physical, length }) =>
-      cut(run, Math.max(physical, run.physical), Math.min(physical + length, end)),
-    );
-}
-
-function unwantedIn(run: BlockRun, wanted: OwnerMap): BlockRun[] {
-  const parts: BlockRun[] = [];
-  let at: number = run.physical;
-  for (const { physical, length } of wantedIn(run, wanted)) {
-    if (physical > at) parts.push(cut(run, at, physical));
-    at = physical + length;
-  }
-  const end = run.physical + run.length;
-  if (end > at) parts.push(cut(run, at, end));
-  return parts;
-}
-
-function partWithin(
-  { inode, logical, physical, length }: OwnedExtent,
-  from: number,
-  to: number,
-): OwnedExtent {
-  const start = Math.max(physical, from);
-  const end = Math.min(physical + length, to);
-  return { inode, logical: logical + start - physical, physical: start, length: end - start };
-}
 
 /** The segments that put a stretch of a file in its place; undefined when not all of that is held. */
 function segmentsAt(

@@ -2,7 +2,7 @@ import { allocateBeside, FALLOC, fallocate, openDirectTemporary } from '../kerne
 import { errorCode } from '../kernel/errors.ts';
 import { fiemap } from '../kernel/fiemap.ts';
 import { fsmap } from '../kernel/fsmap.ts';
-import { closeFd, fsyncFd, truncateFd } from '../kernel/handle.ts';
+import { closeFd, truncateFd } from '../kernel/handle.ts';
 import { mergeExtents, type Extent } from '../layout/extents.ts';
 import { blocks, bytes, type Blocks, type Bytes } from '../layout/units.ts';
 import { exchange } from '../move/exchange.ts';
@@ -27,6 +27,8 @@ export type Site = FreeRun & ({ readonly before: FileBlock } | { readonly behind
 export interface ExactOptions {
   readonly blockSize: Bytes;
   readonly blocksPerPage: number;
+  /** Commits the journal: what was given back, or freed, is so only then. */
+  readonly commit: () => Promise<void>;
   /** What mke2fs makes, unless said otherwise. */
   readonly geometry?: Geometry;
   /** Of the filesystem, that stays free, as {@link spendableBlocks} has it. */
@@ -83,7 +85,7 @@ export async function placeExactly(
     return { files, got, elsewhere, why: round.why, notGivenBack: round.notGivenBack };
   } catch (error) {
     // Blocks that were somebody's must not be given to others before that is on disk.
-    await fsyncFd(dirFd).catch(() => undefined);
+    await options.commit().catch(() => undefined);
     await Promise.all(files.map(closeFd));
     throw error;
   }
@@ -100,9 +102,10 @@ interface Round extends Required<Omit<ExactOptions, 'reserveShare'>> {
   readonly reserveShare: number | undefined;
 }
 
-const withGeometry = ({ blockSize, blocksPerPage, geometry, reserveShare }: ExactOptions) => ({
+const withGeometry = ({ blockSize, blocksPerPage, commit, geometry, reserveShare }: ExactOptions) => ({
   blockSize,
   blocksPerPage,
+  commit,
   geometry: geometry ?? usualGeometry(blockSize),
   reserveShare,
 });
@@ -267,7 +270,7 @@ const LEAF_ROOM = 64;
  */
 async function openWithLeaf(
   slots: readonly Slotted[],
-  { dirFd, blockSize, reserveShare, sites }: Round,
+  { dirFd, blockSize, commit, reserveShare, sites }: Round,
 ): Promise<number | undefined> {
   const separable = slots.length > 1 && slots.every(({ part }) => extentsOf(part.length) <= INODE_EXTENTS);
   const inOrder = sites.toSorted((a, b) => a.start - b.start);
@@ -290,7 +293,7 @@ async function openWithLeaf(
   } finally {
     await Promise.all(files.map(closeFd));
     // What they had can be allocated when that is committed.
-    if (files.length > 0) await fsyncFd(dirFd);
+    if (files.length > 0) await commit();
   }
 }
 
@@ -459,7 +462,7 @@ const modulo = (value: number, divisor: number): number => ((value % divisor) + 
  * @param fd opened by openDirectTemporary, its size beyond the hole
  * @param logical the hole's first block
  * @param run where it should come to lie
- * @returns how many blocks do
+ * @returns how many blocks do, in whole windows
  * @throws a system error ENOSPC, EDQUOT
  */
 export async function growForward(
@@ -470,12 +473,12 @@ export async function growForward(
 ): Promise<Blocks> {
   const window = windowBlocks(blockSize);
   const end = logical + run.length;
-  for (let at = logical as number, stop; at < end; at = stop) {
-    stop = Math.min(end, (Math.floor(at / window) + 1) * window);
-    const got = await fillWindow(fd, at, stop, run.start + at - logical, blockSize);
-    if (got < stop - at) return blocks(at - logical + got);
+  const windows: Window[] = [];
+  for (let from = logical as number, to; from < end; from = to) {
+    to = Math.min(end, (Math.floor(from / window) + 1) * window);
+    windows.push({ from, to, physical: run.start + from - logical });
   }
-  return run.length;
+  return fillWindows(fd, windows, blockSize);
 }
 
 /**
@@ -490,24 +493,47 @@ export async function growBackward(
   blockSize: Bytes,
 ): Promise<Blocks> {
   const window = windowBlocks(blockSize);
-  const end = logical + run.length;
-  for (let stop = end, at; stop > logical; stop = at) {
-    at = (Math.ceil(stop / window) - 1) * window;
-    const got = await fillWindow(fd, at, stop, run.start + at - logical, blockSize);
-    if (got < stop - at) return blocks(end - stop);
+  const windows: Window[] = [];
+  for (let to = logical + run.length, from; to > logical; to = from) {
+    from = (Math.ceil(to / window) - 1) * window;
+    windows.push({ from, to, physical: run.start + from - logical });
   }
-  return run.length;
+  return fillWindows(fd, windows, blockSize);
 }
 
-/** @returns how many blocks, from the first on, lie where they should */
-async function fillWindow(fd: number, from: number, to: number, physical: number, blockSize: Bytes) {
-  await allocateBeside(fd, bytes(from * blockSize));
-  const goal = (length: number) => liesAt(fd, from, length, physical, blockSize);
-  // Where the first block missed its goal, the rest would as well.
-  if (!(await goal(1))) return 0;
-  if (to === from + 1) return 1;
-  await allocateAt(fd, from + 1, to - from - 1, blockSize);
-  return (await goal(to - from)) ? to - from : 1;
+/** A part of a hole that one request of the allocator fills, and where it should come to lie. */
+interface Window {
+  readonly from: number;
+  readonly to: number;
+  readonly physical: number;
+}
+
+/** So many windows at most are filled before it is looked where they lie: where one went right, the next ones mostly do. */
+const UNSEEN = 8;
+
+/** Fills windows that follow each other, upwards or downwards. @returns how many blocks of them lie right */
+async function fillWindows(fd: number, windows: readonly Window[], blockSize: Bytes): Promise<Blocks> {
+  let right = 0;
+  for (let i = 0, count = 1; i < windows.length; i += count, count = Math.min(2 * count, UNSEEN)) {
+    const some = windows.slice(i, i + count);
+    for (const { from, to, physical } of some) {
+      // The first block comes beside its neighbour, and draws the rest. Where it does not, nothing of the hole would.
+      await allocateBeside(fd, bytes(from * blockSize));
+      if (i === 0 && !(await liesAt(fd, from, 1, physical, blockSize))) return blocks(0);
+      if (to > from + 1) await allocateAt(fd, from + 1, to - from - 1, blockSize);
+    }
+    const [low, high] =
+      some[0].from <= some[some.length - 1].from ? [some[0], some.at(-1)!] : [some.at(-1)!, some[0]];
+    if (await liesAt(fd, low.from, high.to - low.from, low.physical, blockSize)) {
+      right += high.to - low.from;
+      continue;
+    }
+    for (const { from, to, physical } of some) {
+      if (!(await liesAt(fd, from, to - from, physical, blockSize))) return blocks(right);
+      right += to - from;
+    }
+  }
+  return blocks(right);
 }
 
 /** Whether so many blocks from `logical` on are mapped, in one run from `physical` on. */

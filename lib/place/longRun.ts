@@ -197,7 +197,12 @@ class Mirror {
     await freeAt(this.fd, logical, front.length, blockSize);
     await commit();
     const neighbour = { fd: this.fd, logical: this.#logicalOf(front.start + front.length) };
-    const options = { blockSize, blocksPerPage, ...(reserveShare === undefined ? {} : { reserveShare }) };
+    const options = {
+      blockSize,
+      blocksPerPage,
+      commit,
+      ...(reserveShare === undefined ? {} : { reserveShare }),
+    };
     const placed = await placeExactly(dirFd, [{ ...front, behind: neighbour }], options);
     placed.files.forEach(made);
     const [run, ...others] = placed.got[0];

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { chmod, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { once } from 'node:events';
+import { execa } from 'execa';
 import { afterEach, describe, expect, onTestFinished, test } from 'vitest';
 import { FALLOC, fallocate, openTemporary } from '../../lib/kernel/allocate.ts';
 import { fiemap } from '../../lib/kernel/fiemap.ts';
@@ -292,7 +293,11 @@ describe('exact placement', () => {
     await Promise.all(placed.files.map(closeFd));
   }
 
-  const options = (l: Lab) => ({ blockSize: l.blockSize, blocksPerPage: 4096 / l.blockSize });
+  const options = (l: Lab) => ({
+    blockSize: l.blockSize,
+    blocksPerPage: 4096 / l.blockSize,
+    commit: async () => void (await execa('sync', ['-f', l.mountPoint])),
+  });
 
   test('50 of 50, with the neighbour before or behind, and one longer than an allocation', async () => {
     const l = await useLab({ size: 1024 * MiB, mkfs: ['-m', '0'] });
