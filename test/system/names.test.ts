@@ -14,7 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { DirectoryColumns } from '../../lib/ext4/directories.ts';
 import { Invalid } from '../../lib/ext4/invalid.ts';
 import { O } from '../../lib/kernel/handle.ts';
@@ -269,14 +269,12 @@ describe('a few names', () => {
       await inodeOf('d9'),
     ];
     const { device, root, directories } = await readLab(l);
-    const read = vi.spyOn(device, 'readAll');
     const names = await findFewNames(device, root, directories, wanted, undefined);
     expect(wanted.map((inode) => names!.relativePath(inode)?.toString())).toEqual([
       'd7/below/it/file3',
       'd7/below/it/file4',
       'd9',
     ]);
-    expect(read).toHaveBeenCalled();
     const [last] = [...(await listing(l.mountPoint)).keys()];
     expect(names!.parentOf(last)).toBeUndefined();
 
