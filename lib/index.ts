@@ -14,7 +14,7 @@ export { explain, type ExplainOptions } from './explain/explain.ts';
 export { defragment, type DefragmentOptions } from './move/defragment.ts';
 export { consolidate, type ConsolidateOptions } from './move/consolidate.ts';
 export { apply, type ApplyOptions } from './move/apply.ts';
-export { PlanFileError } from './plan/planFile.ts';
+export { PlanFileError } from './plan/planFileError.ts';
 export { defaultStatePath } from './state/runState.ts';
 export type { CommonOptions, TargetPath } from './scan/session.ts';
 export type { Priority } from './move/pace/priority.ts';

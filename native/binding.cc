@@ -381,6 +381,11 @@ Napi::Value CloseAll(const Napi::CallbackInfo& info) {
   return Start(info, ToNumber, [fds = List<int32_t>(info, 0)](Answer&) { ext4::CloseAll(fds); });
 }
 
+/// Here and now: other threads should not be allocating meanwhile.
+Napi::Value SetMmapThreshold(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(ext4::SetMmapThreshold(Int(info, 0))));
+}
+
 Napi::Value Layout(const Napi::CallbackInfo& info) {
   auto layout = Napi::Object::New(info.Env());
   for (const auto& [name, value] : ext4::Layout()) {
@@ -420,6 +425,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
       {"inspectHandles", InspectHandles},
       {"closeAll", CloseAll},
       {"close", OfDescriptor<ext4::Close>},
+      {"setMmapThreshold", SetMmapThreshold},
       {"layout", Layout},
   };
   env.SetInstanceData(new Gathering);

@@ -6,6 +6,7 @@
 #include <linux/fsmap.h>
 #include <linux/ioprio.h>
 #include <linux/openat2.h>
+#include <malloc.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -292,5 +293,11 @@ std::vector<std::pair<const char*, uint64_t>> Layout() {
       {"fsuuid.fsu_uuid", offsetof(FsUuid, uuid)},
   };
 }
+
+#ifdef __GLIBC__
+int64_t SetMmapThreshold(int bytes) { return mallopt(M_MMAP_THRESHOLD, bytes) == 1 ? 0 : -EINVAL; }
+#else
+int64_t SetMmapThreshold(int) { return -ENOSYS; }
+#endif
 
 }  // namespace ext4

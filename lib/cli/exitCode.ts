@@ -26,3 +26,7 @@ export function exitCodeOf(summary: {
   if (summary.unsupported > 0) return EXIT.UNSUPPORTED;
   return summary.budget === undefined ? EXIT.OK : EXIT.BUDGET;
 }
+
+/** The exit code of a run whose metrics could not be written: nobody would learn of it otherwise. */
+export const withoutMetrics = (code: ExitCode): ExitCode =>
+  code === EXIT.OK || code === EXIT.BUDGET ? EXIT.FAILED : code;

@@ -51,9 +51,15 @@ async function execute(line: CommandLine): Promise<number> {
   }
   if (MOVING.has(line.command)) noteBeginning();
   const { command } = line;
-  (await import('./terminal.ts')).useColouring(line.color);
-  (await import('../report/format.ts')).useDecimalUnits(line.si);
-  if (command !== 'demo') return (await import('./run.ts')).run({ ...line, command });
+  // All at once: one after the other, each would wait for its own files.
+  const [{ useColouring }, { useDecimalUnits }, { run }] = await Promise.all([
+    import('./terminal.ts'),
+    import('../report/format.ts'),
+    import('./run.ts'),
+  ]);
+  useColouring(line.color);
+  useDecimalUnits(line.si);
+  if (command !== 'demo') return run({ ...line, command });
   const { loadAddon } = await import('./addon.ts');
   if (!loadAddon()) return EXIT.UNSUPPORTED;
   return (await import('./demo.ts')).demo();

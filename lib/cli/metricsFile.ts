@@ -9,7 +9,7 @@ import { printable } from '../report/names.ts';
 import { check, type CheckOptions } from '../scan/check.ts';
 import { ForeignFile } from '../state/file.ts';
 import { readRegularFile, replaceFile } from '../state/regularFile.ts';
-import { EXIT, type ExitCode } from './exitCode.ts';
+import { EXIT } from './exitCode.ts';
 import type { Invocation } from './options.ts';
 import { UsageError } from './usageError.ts';
 
@@ -86,10 +86,6 @@ export class MetricsFile {
     }
   }
 }
-
-/** The exit code of a run whose metrics could not be written: nobody would learn of it otherwise. */
-export const withoutMetrics = (code: ExitCode): ExitCode =>
-  code === EXIT.OK || code === EXIT.BUDGET ? EXIT.FAILED : code;
 
 /**
  * The folder must be there, and what a new file would replace must be one of ours: no link, no device, nothing that was

@@ -1,41 +1,38 @@
-import { check } from '../scan/check.ts';
-import { map } from '../scan/map.ts';
-import { explain } from '../explain/explain.ts';
-import { space } from '../scan/space.ts';
-import { apply } from '../move/apply.ts';
-import { consolidate } from '../move/consolidate.ts';
 import type { DefragmentOptions } from '../move/defragment.ts';
-import { defragmentAndReport } from '../move/defragmentAndReport.ts';
-import { PlanFileError } from '../plan/planFile.ts';
-import { plan } from '../plan/planTargets.ts';
+import type { ReportedRunOptions } from '../move/defragmentAndReport.ts';
+import { PlanFileError } from '../plan/planFileError.ts';
 import { named, type Event } from '../report/events.ts';
-import { JsonReporter } from '../report/json.ts';
 import { printable, printableText } from '../report/names.ts';
 import type { Line } from '../report/reporter.ts';
 import { textReporter } from '../report/text.ts';
 import { loadAddon } from './addon.ts';
 import { Console } from './console.ts';
-import { EXIT, exitCodeOf, type ExitCode } from './exitCode.ts';
-import { keepNurserySmall } from './nursery.ts';
-import { MetricsFile, withoutMetrics } from './metricsFile.ts';
+import { EXIT, exitCodeOf, withoutMetrics, type ExitCode } from './exitCode.ts';
+import { keepMemorySmall } from './memory.ts';
+import type { MetricsFile } from './metricsFile.ts';
 import type { Invocation } from './options.ts';
 import { Output } from './output.ts';
 import { onStatusSignal, StopSignals } from './signals.ts';
 import { mapStyleFor, styleFor } from './terminal.ts';
 
-/** A plan file, and perhaps the filesystem that is meant. */
-const applyFile = ([file, target]: readonly (string | Buffer)[], options: DefragmentOptions) =>
-  apply(file, { ...options, target });
-
+/** Of each command what does it; loaded when it is asked for, since to parse all of them is felt at every start. */
 const ENGINE = {
-  defrag: defragmentAndReport,
-  check,
-  plan,
-  explain,
-  apply: applyFile,
-  space,
-  map,
-  consolidate,
+  defrag: async ({ report }: ReportedRunOptions) =>
+    report === undefined
+      ? (await import('../move/defragment.ts')).defragment
+      : (await import('../move/defragmentAndReport.ts')).defragmentAndReport,
+  check: async () => (await import('../scan/check.ts')).check,
+  plan: async () => (await import('../plan/planTargets.ts')).plan,
+  explain: async () => (await import('../explain/explain.ts')).explain,
+  apply: async () => {
+    const { apply } = await import('../move/apply.ts');
+    /** A plan file, and perhaps the filesystem that is meant. */
+    return ([file, target]: readonly (string | Buffer)[], options: DefragmentOptions) =>
+      apply(file, { ...options, target });
+  },
+  space: async () => (await import('../scan/space.ts')).space,
+  map: async () => (await import('../scan/map.ts')).map,
+  consolidate: async () => (await import('../move/consolidate.ts')).consolidate,
 };
 
 /** What finishes something when it is stopped. */
@@ -52,9 +49,8 @@ type EngineInvocation = Invocation & { readonly command: EngineCommand };
  * @throws UsageError
  */
 export async function run(invocation: EngineInvocation): Promise<ExitCode> {
-  const { command, metrics: path } = invocation;
-  const metrics = path === undefined ? undefined : await MetricsFile.open(path, invocation);
-  keepNurserySmall();
+  const { command } = invocation;
+  const metrics = await openMetrics(invocation);
   const console = new Console(new Output(process.stdout), new Output(process.stderr));
   using stop = new StopSignals(
     () => void console.warn(MOVING.has(command) ? 'stopping: finishing the chunk in hand' : 'stopping'),
@@ -75,16 +71,31 @@ export async function run(invocation: EngineInvocation): Promise<ExitCode> {
   return code;
 }
 
+async function openMetrics(invocation: EngineInvocation): Promise<MetricsFile | undefined> {
+  const { metrics: path } = invocation;
+  if (path === undefined) return undefined;
+  const { MetricsFile } = await import('./metricsFile.ts');
+  return MetricsFile.open(path, invocation);
+}
+
 async function runReported(
   invocation: EngineInvocation,
   console: Console,
   metrics: MetricsFile | undefined,
   signal: AbortSignal,
 ): Promise<ExitCode> {
+  const loading = load(invocation, console);
   if (!loadAddon()) return EXIT.UNSUPPORTED;
+  keepMemorySmall();
   const stopTelling = onStatusSignal(() => void console.tellStatus());
   try {
-    return await finish(await runEngine(invocation, console, metrics, signal), console);
+    const { events, reporter } = await loading;
+    const { targets, engine } = invocation;
+    const lines = (event: Event) => {
+      metrics?.see(event);
+      return reporter.lines(event);
+    };
+    return await finish(await report(events(targets, { ...engine, signal }), lines, console), console);
   } catch (error) {
     if (!(error instanceof PlanFileError)) throw error;
     const name = Buffer.from(invocation.targets[0]);
@@ -95,28 +106,23 @@ async function runReported(
   }
 }
 
-async function runEngine(
-  { command, json, top, targets, engine, ...asked }: EngineInvocation,
-  console: Console,
-  metrics: MetricsFile | undefined,
-  signal: AbortSignal,
-): Promise<ExitCode> {
+/** What answers the command's events, and who tells of them. */
+async function load({ command, json, top, engine, ...asked }: EngineInvocation, console: Console) {
   // Whoever asks where a file lies is told why it lies nowhere.
   const verbose = asked.verbose || command === 'map';
-  const reporter = json
-    ? new JsonReporter({ verbose })
-    : textReporter(command, {
-        verbose,
-        top,
-        map: mapStyleFor(console.out),
-        style: styleFor(console.out),
-        errorStyle: styleFor(console.err),
-      });
-  const lines = (event: Event) => {
-    metrics?.see(event);
-    return reporter.lines(event);
-  };
-  return await report(ENGINE[command](targets, { ...engine, signal }), lines, console);
+  const [events, reporter] = await Promise.all([
+    ENGINE[command](engine),
+    json
+      ? import('../report/json.ts').then(({ JsonReporter }) => new JsonReporter({ verbose }))
+      : textReporter(command, {
+          verbose,
+          top,
+          map: mapStyleFor(console.out),
+          style: styleFor(console.out),
+          errorStyle: styleFor(console.err),
+        }),
+  ]);
+  return { events, reporter };
 }
 
 /**

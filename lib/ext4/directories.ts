@@ -1,5 +1,5 @@
 import { checkNode, ROOT_SIZE, visitExtents } from './extentTree.ts';
-import { grown } from './files.ts';
+import { grown } from '../layout/grown.ts';
 import { inodeFlags, inodeGeneration, inodeRoot, inodeSize } from './inode.ts';
 import type { Superblock } from './superblock.ts';
 

@@ -1,3 +1,4 @@
+import { grown } from '../layout/grown.ts';
 /** A file as its inode and its extent tree on the device show it. */
 export interface FileLayout {
   readonly inode: number;
@@ -94,13 +95,4 @@ export class FileColumns implements Iterable<FileLayout> {
     this.flags = grown(this.flags, new Uint32Array(capacity));
     this.links = grown(this.links, new Uint16Array(capacity));
   }
-}
-
-/** A longer array in place of `old`, with its elements. */
-export function grown<T extends { set(from: ArrayLike<number>): void } & ArrayLike<number>>(
-  old: T,
-  longer: T,
-): T {
-  longer.set(old);
-  return longer;
 }

@@ -1,7 +1,8 @@
 import type { CountedRun } from '../layout/runCounter.ts';
 import { RunCounter } from '../layout/runCounter.ts';
 import { checkNode, entryCount, firstLogical, MAX_DEPTH, visitChildren, visitExtents } from './extentTree.ts';
-import { FileColumns, grown } from './files.ts';
+import { grown } from '../layout/grown.ts';
+import { FileColumns } from './files.ts';
 import type { Superblock } from './superblock.ts';
 
 /** Blocks of extent trees that are still to be read, in the order of their files and logical blocks. */

@@ -1,5 +1,7 @@
+import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import load from 'node-gyp-build';
+
+const require = createRequire(import.meta.url);
 
 /**
  * The addon's functions (native/syscalls.h, walk.h), each off the event loop, most of them one system call. A number is the call's
@@ -87,6 +89,7 @@ export interface Native {
   gather(on: boolean): void;
   /** Sends the calls that wait, so many a trip to a worker thread. */
   sendGathered(most: number): void;
+  setMmapThreshold(bytes: number): number;
   /** Sizes, offsets and request numbers as the compiler that built the addon saw them. */
   layout(): Record<string, number>;
 }
@@ -95,8 +98,10 @@ let addon: Native | undefined;
 
 /** The addon, loaded at the first call, so that `--help` and `--version` never pay for it. */
 export function native(): Native {
-  // Two folders up is the package, from lib/kernel as from dist/kernel.
-  addon ??= load(fileURLToPath(new URL('../../', import.meta.url))) as Native;
+  // Two folders up is the package, from lib/kernel as from dist/kernel. Importing the loader would take thrice as long.
+  addon ??= (require('node-gyp-build') as (folder: string) => unknown)(
+    fileURLToPath(new URL('../../', import.meta.url)),
+  ) as Native;
   return addon;
 }
 

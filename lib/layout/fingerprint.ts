@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { EXTENT_FLAG, type ExtentTable } from './extents.ts';
 
 /** Hexadecimal digits kept: 128 bits, which no two layouts share by chance, and which still fit into a line. */
@@ -11,7 +10,8 @@ export const FINGERPRINT_DIGITS = 32;
 export function fingerprint({ count, logical, physical, length, flags }: ExtentTable): string {
   const unwritten = new Uint8Array(count);
   for (let i = 0; i < count; i++) unwritten[i] = flags[i] & EXTENT_FLAG.UNWRITTEN ? 1 : 0;
-  const hash = createHash('sha256');
+  // Loaded when it is used: it takes longer than most of this program.
+  const hash = process.getBuiltinModule('node:crypto').createHash('sha256');
   for (const column of [logical, physical, length, unwritten]) hash.update(column.subarray(0, count));
   return hash.digest('hex').slice(0, FINGERPRINT_DIGITS);
 }

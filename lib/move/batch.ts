@@ -42,6 +42,8 @@ export interface BatchContext {
   /** What earlier runs learned, where that is kept. */
   readonly memory: Memory | undefined;
   readonly measurement: Measurement | undefined;
+  /** Inode numbers of other files that lent a block which could not be given back. */
+  readonly displaced: Set<number>;
   /** Told of every file that was moved, at once: nobody may ask for what became of it. */
   readonly undo?: UndoLog | undefined;
   readonly placer: Placer;

@@ -8,8 +8,8 @@ import { pageSize } from '../kernel/page.ts';
 import { countFragments } from '../layout/fragments.ts';
 import { typicalDevice, type DeviceProfile } from '../layout/readCost.ts';
 import { blocks, bytes, toBytes, type Bytes } from '../layout/units.ts';
-import { Discovery } from '../plan/discovery.ts';
-import { groupsIn, type GroupOptions } from '../plan/groups.ts';
+import type { Discovery } from '../plan/discovery.ts';
+import type { GroupOptions } from '../plan/groups.ts';
 import { checkOrderOptions, OrderList } from '../plan/orderList.ts';
 import { planScanned } from '../plan/planScanned.ts';
 import type { Worthwhile } from '../plan/worstFirst.ts';
@@ -39,7 +39,7 @@ import { reserveShareFor } from '../place/donors.ts';
 import { SearchDepth } from '../place/searchDepth.ts';
 import { defaultStatePath } from '../state/runState.ts';
 import { Account } from './account.ts';
-import { arrange, type Arranged, type Planned } from './arrange.ts';
+import type { Arranged, Planned } from './arrange.ts';
 import { Barrier } from './barrier.ts';
 import { moveBatch, placeWhereFree, type BatchContext } from './batch.ts';
 import { Budget, type BudgetLimit } from './budget.ts';
@@ -52,7 +52,7 @@ import { Memory } from './memory.ts';
 import { Pace, type PaceOptions, type Pause } from './pace/pace.ts';
 import { lowerPriority, type Priority } from './pace/priority.ts';
 import { probe } from './probe.ts';
-import { UndoLog } from './undo.ts';
+import type { UndoLog } from './undo.ts';
 
 /** What {@link defragment} can be told. Nothing of it is needed. */
 export interface DefragmentOptions
@@ -210,6 +210,7 @@ export class Run {
     try {
       this.#order = await OrderList.of(this.options);
       if (keepUndo !== undefined) {
+        const { UndoLog } = await import('./undo.ts');
         this.#undo = await UndoLog.open((path = keepUndo), this.options);
       }
       return true;
@@ -263,6 +264,11 @@ export class Run {
     context: BatchContext,
   ): AsyncGenerator<MovingEvent, void, void> {
     this.#arranged = new Set();
+    if (this.#order === undefined && this.options.cluster !== true) return;
+    const [{ groupsIn }, { arrange }] = await Promise.all([
+      import('../plan/groups.ts'),
+      import('./arrange.ts'),
+    ]);
     for await (const group of groupsIn(target, tables, this.#order, this.options)) {
       if (context.budget.signal.aborted) return;
       const verdicts: Verdict[] = [];
@@ -341,6 +347,7 @@ export class Run {
           ending: () => (this.#stopped?.aborted ? 'interrupted' : 'budget'),
           memory: this.#memory,
           measurement: this.#measurement,
+          displaced: new Set(),
           undo: this.#undo,
           placer: makeRoom ? new RoomMaker(surroundings, { exclude }).placer : placeWhereFree,
         };
@@ -348,6 +355,7 @@ export class Run {
         // Before anything of ours is under way.
         for await (const pause of pace.wait(0, budget.signal)) yield this.#pause(pause);
         yield* work(context);
+        for (const inode of context.displaced) yield notice('placement', displacement(inode));
         // A part of the filesystem says nothing of how far a run over all of it came.
         const whole = all || !(this.#memory?.continues ?? false);
         yield* this.#forget(whole && !budget.signal.aborted);
@@ -483,6 +491,7 @@ export class Run {
     tables: TableScan,
     context: BatchContext,
   ): AsyncGenerator<MovingEvent, void, void> {
+    const { Discovery } = await import('../plan/discovery.ts');
     const discovery = new Discovery<MovingEvent>({
       target,
       tables,
@@ -740,6 +749,10 @@ function asCandidate(verdict: Verdict): Candidate {
   const { gain, moved, layouts } = verdict;
   return { ...candidate, earlier: { gain, moved, layouts, rounds: candidate.earlier?.rounds ?? 1 } };
 }
+
+const displacement = (inode: number): string =>
+  `a block of inode ${inode} was borrowed and could not be given back: it lies elsewhere now, nothing of it is lost; ` +
+  `'find -inum ${inode}' names the file, which can be defragmented`;
 
 const notice = (about: NoticeEvent['about'], message: string): NoticeEvent => ({
   type: 'notice',

@@ -120,6 +120,10 @@ export class ExactPlaces {
         files.push(...new Set(whole.map(({ donorFd }) => donorFd)));
         const placed = await placeExactly(dirFd, sites, exactly);
         files.push(...placed.files);
+        for (const { fd } of placed.notGivenBack) {
+          const inode = anchors.inodeOf(fd);
+          if (inode !== undefined) context.displaced.add(inode);
+        }
         tokens = new Tokens([...tokens.pieces, ...whole, ...placed.got.flat()]);
         [why] = placed.why.values();
       }
@@ -298,6 +302,12 @@ class Anchors {
     return file && has(file.layout, owner.logical, physical)
       ? { fd: file.fd, logical: blocks(owner.logical) }
       : undefined;
+  }
+
+  /** Whose descriptor that is, or undefined for a temporary file of ours. */
+  inodeOf(fd: number): number | undefined {
+    for (const [inode, file] of this.#files) if (file?.fd === fd) return inode;
+    return undefined;
   }
 
   async #open(inode: number) {

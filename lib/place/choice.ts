@@ -1,3 +1,4 @@
+import { grown } from '../layout/grown.ts';
 import { blocks, type Blocks } from '../layout/units.ts';
 import { LONGEST_UNWRITTEN } from './donors.ts';
 import { piecesOf, type FreeMap, type FreeRun, type Geometry } from './freeMap.ts';
@@ -19,7 +20,7 @@ export interface Choice extends FreeRun {
  * @returns undefined when they would be more, or free space does not hold all
  */
 export function choose(needs: readonly Blocks[], free: FreeMap, most: number): Choice[] | undefined {
-  const pool = new Pool(free);
+  const pool = new Pool(free, most);
   const choices: Choice[] = [];
   for (const need of [...needs].sort((a, b) => b - a)) {
     for (let left = need as number; left > 0;) {
@@ -33,13 +34,17 @@ export function choose(needs: readonly Blocks[], free: FreeMap, most: number): C
 }
 
 class Pool {
-  readonly #start: number[];
-  readonly #length: number[];
+  readonly #start: Float64Array;
+  readonly #length: Float64Array;
+  #count: number;
   readonly #geometry: Geometry;
 
-  constructor({ start, length, geometry }: FreeMap) {
-    this.#start = [...start];
-    this.#length = [...length];
+  /** @param most times that something is taken */
+  constructor({ count, start, length, geometry }: FreeMap, most: number) {
+    // What is cut in two adds a run.
+    this.#start = grown(start, new Float64Array(count + most));
+    this.#length = grown(length, new Float64Array(count + most));
+    this.#count = count;
     this.#geometry = geometry;
   }
 
@@ -48,7 +53,7 @@ class Pool {
     let [whole, long, longest] = [-1, -1, -1];
     let [wholeLength, longLength, longestLength] = [Infinity, Infinity, 0];
     let at = 0;
-    for (let i = 0; i < this.#length.length; i++) {
+    for (let i = 0; i < this.#count; i++) {
       const length = this.#length[i];
       if (length > longestLength) [longest, longestLength] = [i, length];
       if (length < count) continue;
@@ -79,8 +84,8 @@ class Pool {
   #cut(i: number, from: number, count: number): Choice {
     const end = this.#start[i] + this.#length[i];
     this.#length[i] = from - this.#start[i];
-    this.#start.push(from + count);
-    this.#length.push(end - from - count);
+    this.#start[this.#count] = from + count;
+    this.#length[this.#count++] = end - from - count;
     const run = { start: blocks(from), length: blocks(count) };
     return { ...run, long: count > LONGEST_UNWRITTEN || [...piecesOf([run], this.#geometry)].length > 1 };
   }

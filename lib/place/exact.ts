@@ -45,8 +45,8 @@ export interface ExactPlacement {
   readonly elsewhere: readonly Run[];
   /** For each site that is not held whole, why. */
   readonly why: ReadonlyMap<Site, string>;
-  /** Sites whose borrowed block could not be given back: the file's block lies elsewhere now, its content is whole. */
-  readonly notGivenBack: readonly Site[];
+  /** Blocks that were borrowed and could not be given back: they lie elsewhere now, their content is whole. */
+  readonly notGivenBack: readonly FileBlock[];
 }
 
 /**
@@ -97,7 +97,7 @@ interface Round extends Required<Omit<ExactOptions, 'reserveShare'>> {
   readonly dirFd: number;
   readonly files: number[];
   readonly why: Map<Site, string>;
-  readonly notGivenBack: Site[];
+  readonly notGivenBack: FileBlock[];
   readonly sites: readonly Site[];
   readonly reserveShare: number | undefined;
 }
@@ -183,7 +183,7 @@ async function placeInFile(slots: readonly Slotted[], round: Round): Promise<Wan
     if (rest !== undefined) {
       again.push(...rest.map((piece) => ({ site, part: piece })));
     } else if (!(await placeOne(fd, part, slot, round))) {
-      round.notGivenBack.push(site);
+      round.notGivenBack.push(neighbourOf(part).owner);
     }
   }
   return again;

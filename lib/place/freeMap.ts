@@ -1,3 +1,4 @@
+import { grown } from '../layout/grown.ts';
 import { fsmap } from '../kernel/fsmap.ts';
 import { blocks, type Blocks, type Bytes } from '../layout/units.ts';
 
@@ -38,11 +39,7 @@ export class FreeMap {
    * @throws SystemError as fsmap
    */
   static async read(fd: number, blockSize: Bytes, geometry = usualGeometry(blockSize)): Promise<FreeMap> {
-    const records = await fsmap(fd, blockSize);
-    return FreeMap.of(
-      records.filter(({ use }) => use === 'free'),
-      geometry,
-    );
+    return FreeMap.of((await fsmap(fd, blockSize)).free(), geometry);
   }
 
   /** @param runs in the order of the device; those that lie end to end become one */
@@ -50,16 +47,19 @@ export class FreeMap {
     runs: Iterable<{ readonly start: number; readonly length: number }>,
     geometry: Geometry,
   ): FreeMap {
-    const all = [...runs];
-    const [start, length] = [new Float64Array(all.length), new Float64Array(all.length)];
+    let [start, length] = [new Float64Array(1024), new Float64Array(1024)];
     let count = 0;
-    for (const run of all) {
+    for (const run of runs) {
       if (count > 0 && start[count - 1] + length[count - 1] === run.start) {
         length[count - 1] += run.length;
-      } else {
-        start[count] = run.start;
-        length[count++] = run.length;
+        continue;
       }
+      if (count === start.length) {
+        start = grown(start, new Float64Array(2 * count));
+        length = grown(length, new Float64Array(2 * count));
+      }
+      start[count] = run.start;
+      length[count++] = run.length;
     }
     return new FreeMap(start.slice(0, count), length.slice(0, count), geometry);
   }
@@ -116,8 +116,13 @@ export class FreeMap {
 
   /** The map as it would be if these were free as well. */
   with(others: readonly FreeRun[]): FreeMap {
-    const all = [...this.runs(), ...others].sort((a, b) => a.start - b.start);
-    return FreeMap.of(all, this.geometry);
+    return FreeMap.of(
+      inOrder(
+        this.runs(),
+        others.toSorted((a, b) => a.start - b.start),
+      ),
+      this.geometry,
+    );
   }
 
   /** The shortest piece of at least so many blocks. */
@@ -136,6 +141,16 @@ export class FreeMap {
   #pieces(): readonly FreeRun[] {
     return (this.#byLength ??= [...piecesOf(this.runs(), this.geometry)].sort((a, b) => a.length - b.length));
   }
+}
+
+/** Both, in the order of the device, which each is in. */
+function* inOrder(runs: Iterable<FreeRun>, others: readonly FreeRun[]): Iterable<FreeRun> {
+  let next = 0;
+  for (const run of runs) {
+    for (; next < others.length && others[next].start < run.start; next++) yield others[next];
+    yield run;
+  }
+  yield* others.slice(next);
 }
 
 /** Cuts runs at the borders of block groups. */

@@ -5,6 +5,7 @@ import { escapeUnsafe } from '../report/json.ts';
 import { named } from '../report/events.ts';
 import { version } from '../report/version.ts';
 import { readRegularFile } from '../state/regularFile.ts';
+import { PlanFileError } from './planFileError.ts';
 
 /** The version of the form that is written. What is read must have the same: a step half understood moves wrong blocks. */
 export const PLAN_SCHEMA = 1;
@@ -102,14 +103,6 @@ export function totalsOf(steps: Iterable<Omit<PlanTotals, 'files'>>): PlanTotals
     }
   }
   return sum;
-}
-
-/** A plan file that cannot be carried out as it is: the message says what is wrong, where, and what to do. */
-export class PlanFileError extends Error {
-  /** Which error it is. */
-  override readonly name = 'PlanFileError';
-  /** The same for programs. */
-  readonly code = 'EXT4_DEFRAG_BAD_PLAN';
 }
 
 const json = (value: unknown): string => escapeUnsafe(JSON.stringify(value));

@@ -330,8 +330,8 @@ export interface PauseEvent extends Typed<'pause'> {
 
 /** Something that was asked for is not to be had, or the kernel has known bugs; the work goes on all the same. */
 export interface NoticeEvent extends Typed<'notice'> {
-  /** What it concerns: the state file, the pressure of others, the report of the run, or the kernel. */
-  readonly about: 'state' | 'pressure' | 'report' | 'kernel';
+  /** What it concerns: the state file, the pressure of others, the report of the run, the kernel, or a place taken. */
+  readonly about: 'state' | 'pressure' | 'report' | 'kernel' | 'placement';
   /** What is the matter, in words. */
   readonly message: string;
 }

@@ -1,4 +1,6 @@
-import picomatch from 'picomatch';
+import { createRequire } from 'node:module';
+
+const require = createRequire(import.meta.url);
 
 /** Answers whether a path, relative to the target, matches. */
 export type Matcher = (relativePath: Buffer) => boolean;
@@ -9,6 +11,8 @@ export type Matcher = (relativePath: Buffer) => boolean;
  */
 export function excludeMatcher(patterns: readonly string[]): Matcher {
   if (patterns.length === 0) return () => false;
+  // Who excludes nothing does not wait until it is loaded.
+  const picomatch = require('picomatch') as typeof import('picomatch');
   const compile = (some: string[]) => (some.length === 0 ? () => false : picomatch(some, { dot: true }));
   const byName = compile(patterns.filter((pattern) => !pattern.includes('/')));
   const byPath = compile(

@@ -1,4 +1,4 @@
-import { grown } from '../ext4/files.ts';
+import { grown } from '../layout/grown.ts';
 import type { ExtentVisitor } from '../ext4/tables.ts';
 
 /** Is told of each extent of a file, in logical order, and of its fragments. */

@@ -1,5 +1,5 @@
 import type { DirectoryColumns } from '../ext4/directories.ts';
-import { grown } from '../ext4/files.ts';
+import { grown } from '../layout/grown.ts';
 import type { Ext4Device } from './device.ts';
 import { visitDirectories, type EntryVisitor } from './entries.ts';
 import type { Matcher } from './exclude.ts';

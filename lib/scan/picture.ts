@@ -1,5 +1,5 @@
 import type { FileLayout } from '../ext4/files.ts';
-import { fsmap, type FsmapRecord } from '../kernel/fsmap.ts';
+import { fsmap, type FsmapTable } from '../kernel/fsmap.ts';
 import { closeFd, filesystemUuid } from '../kernel/handle.ts';
 import type { ExtentTable } from '../layout/extents.ts';
 import { countFragments, fragmentLengths, idealFragments } from '../layout/fragments.ts';
@@ -87,15 +87,11 @@ class Ground {
     return new Ground(target, await fsmap(target.dirFd, target.filesystem.blockSize));
   }
 
-  private constructor(target: Target, records: readonly FsmapRecord[]) {
+  private constructor(target: Target, records: FsmapTable) {
     const { geometry } = target.filesystem;
-    const end = records.reduce((last, { start, length }) => Math.max(last, start + length), 1);
     this.#target = target;
-    this.#map = FreeMap.of(
-      records.filter(({ use }) => use === 'free'),
-      geometry,
-    );
-    this.grid = new CellGrid(end);
+    this.#map = FreeMap.of(records.free(), geometry);
+    this.grid = new CellGrid(Math.max(1, records.end));
     this.painter = new Painter(this.grid);
     for (const { start, length, use } of records) {
       if (use !== 'data') this.painter.paint(use, { start, end: start + length });

@@ -1,6 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import { errorCode, isSystemFailure } from '../kernel/errors.ts';
-import { closeFd } from '../kernel/handle.ts';
+import { closeFd, statFd } from '../kernel/handle.ts';
 import { defaultFragmentSize, typicalDevice, type DeviceProfile } from '../layout/readCost.ts';
 import { blocks } from '../layout/units.ts';
 import {
@@ -13,7 +13,7 @@ import {
 import { UnsupportedTarget } from './filesystem.ts';
 import type { Reason } from './reasons.ts';
 import type { ScannedFile, Scanner, ScanOptions } from './scan.ts';
-import { TableScan } from './tableScan.ts';
+import type { TableScan } from './tableScan.ts';
 import { openTarget, type Target } from './targets.ts';
 
 /** Options that every command has. */
@@ -103,8 +103,8 @@ export async function* eachTarget<E>(
 ): AsyncGenerator<E | TargetEvent | FailedEvent | UnsupportedEvent, void, void> {
   checkOptions(options);
   yield* eachOpened(paths, options.signal, tally, async function* (target) {
-    const source = options.everyFile ? undefined : await TableScan.open(target, scanner, options);
-    const [tables, walkReason] = source instanceof TableScan ? [source] : [undefined, source];
+    const source = options.everyFile ? undefined : await tablesOf(target, scanner, options);
+    const [tables, walkReason] = typeof source === 'object' ? [source] : [undefined, source];
     try {
       yield {
         ...targetEvent(target, options),
@@ -116,6 +116,14 @@ export async function* eachTarget<E>(
       await tables?.close();
     }
   });
+}
+
+const ROOT_INODE = 2n;
+
+/** As {@link TableScan.openWhole}; undefined when the target is no whole filesystem. */
+async function tablesOf(target: Target, scanner: Scanner, options: ScanOptions) {
+  const isWhole = target.kind !== 'file' && (await statFd(target.dirFd)).ino === ROOT_INODE;
+  return isWhole ? (await import('./tableScan.ts')).TableScan.openWhole(target, scanner, options) : undefined;
 }
 
 /** Opens the targets one after the other, and closes each when `work` is done with it; errors as in {@link eachTarget}. */

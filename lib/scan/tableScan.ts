@@ -1,7 +1,7 @@
 import { FileColumns } from '../ext4/files.ts';
 import { Invalid } from '../ext4/invalid.ts';
 import { isSystemFailure } from '../kernel/errors.ts';
-import { closeFd, O, openAt, openByHandle, readEntries, statFd } from '../kernel/handle.ts';
+import { closeFd, O, openAt, openByHandle, readEntries } from '../kernel/handle.ts';
 import { inspectHandles, type Inspected } from '../kernel/inspect.ts';
 import { bytes, type Blocks } from '../layout/units.ts';
 import type { FreeMap } from '../place/freeMap.ts';
@@ -71,20 +71,7 @@ export class TableScan {
     this.#outside = (options.exclude ?? []).length > 0 ? 'excluded' : 'lost-found';
   }
 
-  /**
-   * @returns undefined when the target is no whole filesystem, and the reason when it is one that must be walked; the
-   *   caller closes the scan
-   */
-  static async open(
-    target: Target,
-    scanner: Scanner,
-    options: ScanOptions,
-  ): Promise<TableScan | string | undefined> {
-    if (target.kind === 'file' || (await statFd(target.dirFd)).ino !== ROOT_INODE) return undefined;
-    return TableScan.openWhole(target, scanner, options);
-  }
-
-  /** {@link open} for a target that is known to be a whole filesystem. */
+  /** @returns the scan, which the caller closes, or why this whole filesystem must be walked */
   static async openWhole(
     target: Target,
     scanner: Scanner,

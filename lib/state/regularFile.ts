@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { SystemError } from '../kernel/errors.ts';
@@ -56,6 +55,7 @@ async function openRegularFile(path: string | Buffer, flags: number): Promise<Fi
  * @throws a system error; what was there is there still
  */
 export async function replaceFile(path: string, content: string, mode = 0o600): Promise<void> {
+  const { randomBytes } = await import('node:crypto');
   const temporary = join(dirname(path), `.ext4-defrag-${randomBytes(12).toString('hex')}.tmp`);
   const file = await open(temporary, 'wx', 0o600);
   try {

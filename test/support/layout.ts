@@ -80,9 +80,8 @@ export async function freeMap(lab: Lab): Promise<Uint8Array> {
   const fd = openSync(lab.mountPoint, 'r');
   const records = await fsmap(fd, lab.blockSize);
   closeSync(fd);
-  const last = records.at(-1)!;
   // An end that is in use, so that every run ends.
-  const map = new Uint8Array(last.start + last.length + 1);
+  const map = new Uint8Array(records.end + 1);
   for (const { start, length, use } of records) if (use === 'free') map.fill(1, start, start + length);
   return map;
 }

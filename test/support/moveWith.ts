@@ -39,6 +39,7 @@ export async function moveWith(path: string, care?: 'careless'): Promise<number>
         ending: () => 'interrupted',
         memory: undefined,
         measurement: undefined,
+        displaced: new Set(),
         placer: placeWhereFree,
         searchDepth: undefined,
       });

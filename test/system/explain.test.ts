@@ -5,7 +5,7 @@ import { execa } from 'execa';
 import { describe, expect, test } from 'vitest';
 import { defragment, explain, type ExplainOptions } from '../../lib/index.ts';
 import type { ExplainEvent, ExplainingEvent } from '../../lib/report/events.ts';
-import { textReporter } from '../../lib/report/text.ts';
+import { textReporter } from '../support/text.ts';
 import { NO_COLOURS } from '../../lib/report/style.ts';
 import { as, NOBODY } from '../support/as.ts';
 import { filefrag, identify, MiB, type Lab } from '../support/lab.ts';

@@ -27,7 +27,7 @@ import {
 import { Destinations } from '../../lib/plan/destinations.ts';
 import { planFile, relocate, type FilePlan, type PlanOptions } from '../../lib/plan/plan.ts';
 import { NO_COLOURS } from '../../lib/report/style.ts';
-import { textReporter } from '../../lib/report/text.ts';
+import { textReporter } from '../support/text.ts';
 import { layouts } from '../support/arbitrary.ts';
 
 const BLOCK = bytes(4096);

@@ -1,6 +1,7 @@
 import { constants } from 'node:os';
 import { expect, test } from 'vitest';
 import { errnoName, SystemError } from '../../lib/kernel/errors.ts';
+import { mapLargeAllocations } from '../../lib/kernel/malloc.ts';
 import { native } from '../../lib/kernel/native.ts';
 import { moveExtents } from '../../lib/kernel/moveExtent.ts';
 
@@ -99,4 +100,11 @@ test('a name outside its buffer is an empty one, and more names than descriptors
   const call = native().inspectNames(new Int32Array(1), offsets, Buffer.from('x'), 0, 0, false, 1);
   const { records } = await call;
   expect([records[0], records[11]]).toEqual([constants.errno.ENOENT, constants.errno.EBADF]);
+});
+
+// As node-gyp-build tells it.
+const isMusl = !('glibcVersionRuntime' in (process.report.getReport() as { header: object }).header);
+
+test('a limit for large allocations is set, or said to be none', () => {
+  expect(mapLargeAllocations(128 * 1024)).toBe(!isMusl);
 });

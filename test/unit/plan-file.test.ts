@@ -19,7 +19,6 @@ import {
   encodePlan,
   encodeStep,
   MOST_PLAN_BYTES,
-  PlanFileError,
   planFoundation,
   readPlanFile,
   totalsOf,
@@ -28,6 +27,7 @@ import {
   type PlanKind,
   type PlanStep,
 } from '../../lib/plan/planFile.ts';
+import { PlanFileError } from '../../lib/plan/planFileError.ts';
 import { PlanRecorder } from '../../lib/plan/planRecorder.ts';
 import { pathInFilesystem, parseMounts } from '../../lib/scan/mounts.ts';
 import { layouts } from '../support/arbitrary.ts';

@@ -13,7 +13,7 @@ import type {
 import { JsonReporter } from '../../lib/report/json.ts';
 import { Status } from '../../lib/report/status.ts';
 import { NO_COLOURS } from '../../lib/report/style.ts';
-import { textReporter } from '../../lib/report/text.ts';
+import { textReporter } from '../support/text.ts';
 import { REASONS } from '../../lib/scan/reasons.ts';
 import { targetEvent } from '../support/events.ts';
 

@@ -9,7 +9,7 @@ import type {
   TargetEvent,
 } from '../../lib/report/events.ts';
 import { NO_COLOURS } from '../../lib/report/style.ts';
-import { textReporter } from '../../lib/report/text.ts';
+import { textReporter } from '../support/text.ts';
 
 const [KiB, MiB, GiB] = [2 ** 10, 2 ** 20, 2 ** 30];
 

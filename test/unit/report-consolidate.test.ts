@@ -17,7 +17,7 @@ import {
 import { JsonReporter } from '../../lib/report/json.ts';
 import { Status } from '../../lib/report/status.ts';
 import { NO_COLOURS } from '../../lib/report/style.ts';
-import { textReporter } from '../../lib/report/text.ts';
+import { textReporter } from '../support/text.ts';
 import { targetEvent } from '../support/events.ts';
 
 const KiB = 2 ** 10;

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { typicalDevice } from '../../lib/layout/readCost.ts';
 import type { DefragEvent, DefragSummary, SkipEvent, TargetEvent } from '../../lib/report/events.ts';
 import { NO_COLOURS } from '../../lib/report/style.ts';
-import { textReporter } from '../../lib/report/text.ts';
+import { textReporter } from '../support/text.ts';
 import { REASONS } from '../../lib/scan/reasons.ts';
 import { targetEvent } from '../support/events.ts';
 

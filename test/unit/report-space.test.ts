@@ -10,7 +10,7 @@ import {
 import { JsonReporter } from '../../lib/report/json.ts';
 import { Status } from '../../lib/report/status.ts';
 import { NO_COLOURS } from '../../lib/report/style.ts';
-import { textReporter } from '../../lib/report/text.ts';
+import { textReporter } from '../support/text.ts';
 import { scanningEvent } from '../support/events.ts';
 
 const [KiB, MiB, GiB] = [2 ** 10, 2 ** 20, 2 ** 30];

@@ -7,7 +7,7 @@ import { FINE_AS_IT_IS } from '../../lib/report/leftAlone.ts';
 import { drawMap, spanOf } from '../../lib/report/map.ts';
 import { displayWidth, printable, printableText, shellWord, truncatePath } from '../../lib/report/names.ts';
 import { NO_COLOURS } from '../../lib/report/style.ts';
-import { textReporter } from '../../lib/report/text.ts';
+import { textReporter } from '../support/text.ts';
 import { Greatest } from '../../lib/report/worst.ts';
 import { REASONS, type Reason } from '../../lib/scan/reasons.ts';
 import { scanningEvent, targetEvent } from '../support/events.ts';

@@ -62,7 +62,7 @@ export class Show {
   }
 
   async #defragment(): Promise<boolean> {
-    const reporter = textReporter('defrag', {
+    const reporter = await textReporter('defrag', {
       verbose: false,
       style: styleFor(this.#console.out),
       errorStyle: styleFor(this.#console.err),
