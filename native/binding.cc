@@ -382,8 +382,8 @@ Napi::Value CloseAll(const Napi::CallbackInfo& info) {
 }
 
 /// Here and now: other threads should not be allocating meanwhile.
-Napi::Value SetMmapThreshold(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), static_cast<double>(ext4::SetMmapThreshold(Int(info, 0))));
+Napi::Value MallOpt(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(ext4::MallOpt(Int(info, 0), Int(info, 1))));
 }
 
 Napi::Value Layout(const Napi::CallbackInfo& info) {
@@ -425,7 +425,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
       {"inspectHandles", InspectHandles},
       {"closeAll", CloseAll},
       {"close", OfDescriptor<ext4::Close>},
-      {"setMmapThreshold", SetMmapThreshold},
+      {"mallopt", MallOpt},
       {"layout", Layout},
   };
   env.SetInstanceData(new Gathering);

@@ -295,9 +295,9 @@ std::vector<std::pair<const char*, uint64_t>> Layout() {
 }
 
 #ifdef __GLIBC__
-int64_t SetMmapThreshold(int bytes) { return mallopt(M_MMAP_THRESHOLD, bytes) == 1 ? 0 : -EINVAL; }
+int64_t MallOpt(int parameter, int value) { return mallopt(parameter, value) == 1 ? 0 : -EINVAL; }
 #else
-int64_t SetMmapThreshold(int) { return -ENOSYS; }
+int64_t MallOpt(int, int) { return -ENOSYS; }
 #endif
 
 }  // namespace ext4

@@ -63,8 +63,7 @@ int64_t TuneSuperblock(int fd, std::vector<uint64_t>& out);
 /// Sizes, offsets and request numbers as this compiler sees them, for the layout test.
 std::vector<std::pair<const char*, uint64_t>> Layout();
 
-// mallopt(3), M_MMAP_THRESHOLD: larger allocations are mapped, and given back to the kernel when they are freed.
-// -ENOSYS where malloc is not glibc's.
-int64_t SetMmapThreshold(int bytes);
+// mallopt(3); -ENOSYS where malloc is not glibc's.
+int64_t MallOpt(int parameter, int value);
 
 }  // namespace ext4

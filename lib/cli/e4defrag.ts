@@ -9,7 +9,7 @@ import { loadAddon } from './addon.ts';
 import { Console } from './console.ts';
 import { TargetReport } from './e4defrag/report.ts';
 import { EXIT, type ExitCode } from './exitCode.ts';
-import { keepMemorySmall } from './memory.ts';
+import { keepHeapSmall, keepNurserySmall } from './memory.ts';
 import { Output } from './output.ts';
 import { finish, report } from './run.ts';
 import { StopSignals } from './signals.ts';
@@ -32,7 +32,8 @@ export async function e4defrag(args: readonly string[]): Promise<number> {
     return finish(EXIT.FAILED, console);
   }
   if (!loadAddon()) return EXIT.UNSUPPORTED;
-  keepMemorySmall();
+  keepNurserySmall();
+  if (!parsed.statistics) keepHeapSmall();
   return finish(await runAll(parsed, console), console);
 }
 

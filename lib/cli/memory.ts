@@ -1,15 +1,23 @@
 import { setFlagsFromString } from 'node:v8';
-import { mapLargeAllocations } from '../kernel/malloc.ts';
-
-/** What glibc begins with. */
-const LARGE = 128 * 1024;
+import { keepFreedMemoryBelow } from '../kernel/malloc.ts';
 
 /**
- * Keeps the process small, once the addon is there. A run makes much that lives for a moment only: a larger space for new
- * objects takes no less time and tens of megabytes more, and so do the free blocks of a filesystem, left behind by each
- * of the threads that have listed them.
+ * Keeps the space for new objects at the size that it has now. A run makes much that lives for a moment only; a larger
+ * space takes no less time and tens of megabytes more.
  */
-export function keepMemorySmall(): void {
+export function keepNurserySmall(): void {
   setFlagsFromString('--semi-space-growth-factor=1');
-  mapLargeAllocations(LARGE);
+}
+
+/** What glibc begins with, in bytes. */
+const KEPT = 128 * 1024;
+
+/**
+ * Keeps the rest of the process small, once the addon is there. What moves files runs for long beside others, and would
+ * let its heap grow to several times what lives in it; and each thread that has listed the free blocks of a filesystem
+ * would keep the room for them.
+ */
+export function keepHeapSmall(): void {
+  setFlagsFromString('--heap-growing-percent=150');
+  keepFreedMemoryBelow(KEPT);
 }

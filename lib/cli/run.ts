@@ -8,7 +8,7 @@ import { textReporter } from '../report/text.ts';
 import { loadAddon } from './addon.ts';
 import { Console } from './console.ts';
 import { EXIT, exitCodeOf, withoutMetrics, type ExitCode } from './exitCode.ts';
-import { keepMemorySmall } from './memory.ts';
+import { keepHeapSmall, keepNurserySmall } from './memory.ts';
 import type { MetricsFile } from './metricsFile.ts';
 import type { Invocation } from './options.ts';
 import { Output } from './output.ts';
@@ -86,7 +86,8 @@ async function runReported(
 ): Promise<ExitCode> {
   const loading = load(invocation, console);
   if (!loadAddon()) return EXIT.UNSUPPORTED;
-  keepMemorySmall();
+  keepNurserySmall();
+  if (MOVING.has(invocation.command)) keepHeapSmall();
   const stopTelling = onStatusSignal(() => void console.tellStatus());
   try {
     const { events, reporter } = await loading;

@@ -1,10 +1,15 @@
 import { native } from './native.ts';
 
+// glibc's malloc.h
+const M_TRIM_THRESHOLD = -1;
+const M_MMAP_THRESHOLD = -3;
+
 /**
- * Has malloc map what is larger than so many bytes, and give it back to the kernel as soon as it is freed (mallopt(3),
- * M_MMAP_THRESHOLD). It does so anyway, but raises the limit with whatever is freed; what is below it then stays with the
- * thread that had it.
+ * Has malloc map what is larger than so many bytes, and give it back to the kernel as soon as it is freed; and each
+ * thread keep no more than that of what it has freed (mallopt(3)). Without this both limits go up with whatever is freed.
  *
- * @returns whether it does: musl's malloc has no such limit
+ * @returns whether it does: musl's malloc has no such limits
  */
-export const mapLargeAllocations = (bytes: number): boolean => native().setMmapThreshold(bytes) === 0;
+export function keepFreedMemoryBelow(bytes: number): boolean {
+  return [M_MMAP_THRESHOLD, M_TRIM_THRESHOLD].every((limit) => native().mallopt(limit, bytes) === 0);
+}

@@ -89,7 +89,7 @@ export interface Native {
   gather(on: boolean): void;
   /** Sends the calls that wait, so many a trip to a worker thread. */
   sendGathered(most: number): void;
-  setMmapThreshold(bytes: number): number;
+  mallopt(parameter: number, value: number): number;
   /** Sizes, offsets and request numbers as the compiler that built the addon saw them. */
   layout(): Record<string, number>;
 }

@@ -1,7 +1,7 @@
 import { constants } from 'node:os';
 import { expect, test } from 'vitest';
 import { errnoName, SystemError } from '../../lib/kernel/errors.ts';
-import { mapLargeAllocations } from '../../lib/kernel/malloc.ts';
+import { keepFreedMemoryBelow } from '../../lib/kernel/malloc.ts';
 import { native } from '../../lib/kernel/native.ts';
 import { moveExtents } from '../../lib/kernel/moveExtent.ts';
 
@@ -105,6 +105,6 @@ test('a name outside its buffer is an empty one, and more names than descriptors
 // As node-gyp-build tells it.
 const isMusl = !('glibcVersionRuntime' in (process.report.getReport() as { header: object }).header);
 
-test('a limit for large allocations is set, or said to be none', () => {
-  expect(mapLargeAllocations(128 * 1024)).toBe(!isMusl);
+test('a limit for freed memory is set, or said to be none', () => {
+  expect(keepFreedMemoryBelow(128 * 1024)).toBe(!isMusl);
 });
