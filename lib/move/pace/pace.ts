@@ -10,6 +10,11 @@ const MiB = 1024 * KiB;
 /** One call's worth: below 8 MiB the calls cost, above 16 the locks are held for long and nothing is gained. */
 const CHUNK = { least: 64 * KiB, most: 16 * MiB };
 const DEFAULT_LATENCY = 100;
+/**
+ * The share of that which a call is meant to take. Where others have the file open the journal is committed under its
+ * lock, and how long the device takes to flush cannot be foreseen: now and then it is twice as long as before.
+ */
+const AIM = 0.5;
 
 /** How a run gives way to whoever else works there. */
 export interface PaceOptions {
@@ -40,7 +45,7 @@ export class Pace {
 
   /** To be made before the run does anything. @param deviceId "major:minor" */
   constructor({ maxRate, maxLatency = DEFAULT_LATENCY, pressure = 100 }: PaceOptions, deviceId: string) {
-    this.#chunk = new ChunkSize({ ...CHUNK, limit: maxLatency });
+    this.#chunk = new ChunkSize({ ...CHUNK, limit: maxLatency * AIM });
     this.#rate = maxRate === undefined ? undefined : new RateLimit(maxRate, () => performance.now());
     this.#gate =
       pressure < 100 ? PressureGate.open(pressure, deviceId, { beginning: takeBeginning() }) : undefined;
