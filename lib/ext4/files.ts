@@ -1,4 +1,5 @@
 import { grown } from '../layout/grown.ts';
+
 /** A file as its inode and its extent tree on the device show it. */
 export interface FileLayout {
   readonly inode: number;

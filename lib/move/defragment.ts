@@ -752,7 +752,7 @@ function asCandidate(verdict: Verdict): Candidate {
 
 const displacement = (inode: number): string =>
   `a block of inode ${inode} was borrowed and could not be given back: it lies elsewhere now, nothing of it is lost; ` +
-  `'find -inum ${inode}' names the file, which can be defragmented`;
+  `'find -xdev -inum ${inode}' where it is mounted names the file, which can be defragmented`;
 
 const notice = (about: NoticeEvent['about'], message: string): NoticeEvent => ({
   type: 'notice',

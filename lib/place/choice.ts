@@ -20,7 +20,7 @@ export interface Choice extends FreeRun {
  * @returns undefined when they would be more, or free space does not hold all
  */
 export function choose(needs: readonly Blocks[], free: FreeMap, most: number): Choice[] | undefined {
-  const pool = new Pool(free, most);
+  const pool = new Pool(free);
   const choices: Choice[] = [];
   for (const need of [...needs].sort((a, b) => b - a)) {
     for (let left = need as number; left > 0;) {
@@ -34,16 +34,14 @@ export function choose(needs: readonly Blocks[], free: FreeMap, most: number): C
 }
 
 class Pool {
-  readonly #start: Float64Array;
-  readonly #length: Float64Array;
+  #start: Float64Array;
+  #length: Float64Array;
   #count: number;
   readonly #geometry: Geometry;
 
-  /** @param most times that something is taken */
-  constructor({ count, start, length, geometry }: FreeMap, most: number) {
-    // What is cut in two adds a run.
-    this.#start = grown(start, new Float64Array(count + most));
-    this.#length = grown(length, new Float64Array(count + most));
+  constructor({ count, start, length, geometry }: FreeMap) {
+    this.#start = start.slice();
+    this.#length = length.slice();
     this.#count = count;
     this.#geometry = geometry;
   }
@@ -84,9 +82,17 @@ class Pool {
   #cut(i: number, from: number, count: number): Choice {
     const end = this.#start[i] + this.#length[i];
     this.#length[i] = from - this.#start[i];
-    this.#start[this.#count] = from + count;
-    this.#length[this.#count++] = end - from - count;
+    this.#add(from + count, end - from - count);
     const run = { start: blocks(from), length: blocks(count) };
     return { ...run, long: count > LONGEST_UNWRITTEN || [...piecesOf([run], this.#geometry)].length > 1 };
+  }
+
+  #add(start: number, length: number): void {
+    if (this.#count === this.#start.length) {
+      this.#start = grown(this.#start, new Float64Array(2 * this.#count));
+      this.#length = grown(this.#length, new Float64Array(2 * this.#count));
+    }
+    this.#start[this.#count] = start;
+    this.#length[this.#count++] = length;
   }
 }
