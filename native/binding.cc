@@ -381,7 +381,7 @@ Napi::Value CloseAll(const Napi::CallbackInfo& info) {
   return Start(info, ToNumber, [fds = List<int32_t>(info, 0)](Answer&) { ext4::CloseAll(fds); });
 }
 
-/// Here and now: other threads should not be allocating meanwhile.
+/// At once, on this thread: it sets a number.
 Napi::Value MallOpt(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(ext4::MallOpt(Int(info, 0), Int(info, 1))));
 }

@@ -6,7 +6,6 @@
 #include <linux/fsmap.h>
 #include <linux/ioprio.h>
 #include <linux/openat2.h>
-#include <malloc.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -18,6 +17,9 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+
+// glibc's malloc.h. One binary is for musl as well, which has none.
+extern "C" int mallopt(int parameter, int value) __attribute__((weak));
 
 namespace ext4 {
 namespace {
@@ -294,10 +296,9 @@ std::vector<std::pair<const char*, uint64_t>> Layout() {
   };
 }
 
-#ifdef __GLIBC__
-int64_t MallOpt(int parameter, int value) { return mallopt(parameter, value) == 1 ? 0 : -EINVAL; }
-#else
-int64_t MallOpt(int, int) { return -ENOSYS; }
-#endif
+int64_t MallOpt(int parameter, int value) {
+  if (mallopt == nullptr) return -ENOSYS;
+  return mallopt(parameter, value) == 1 ? 0 : -EINVAL;
+}
 
 }  // namespace ext4

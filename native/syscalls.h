@@ -63,7 +63,7 @@ int64_t TuneSuperblock(int fd, std::vector<uint64_t>& out);
 /// Sizes, offsets and request numbers as this compiler sees them, for the layout test.
 std::vector<std::pair<const char*, uint64_t>> Layout();
 
-// mallopt(3); -ENOSYS where malloc is not glibc's.
+/// mallopt(3), which is no system call; -ENOSYS where the C library has none.
 int64_t MallOpt(int parameter, int value);
 
 }  // namespace ext4

@@ -1,4 +1,4 @@
-import { setFlagsFromString } from 'node:v8';
+import { getHeapStatistics, setFlagsFromString } from 'node:v8';
 import { keepFreedMemoryBelow } from '../kernel/malloc.ts';
 
 /**
@@ -9,6 +9,9 @@ export function keepNurserySmall(): void {
   setFlagsFromString('--semi-space-growth-factor=1');
 }
 
+/** Bytes of a heap's limit from which on V8 lets it grow to four times what lives in it. Of smaller ones it takes more care. */
+const LARGE_LIMIT = 2 * 1024 ** 3;
+
 /** What glibc begins with, in bytes. */
 const KEPT = 128 * 1024;
 
@@ -18,6 +21,6 @@ const KEPT = 128 * 1024;
  * would keep the room for them.
  */
 export function keepHeapSmall(): void {
-  setFlagsFromString('--heap-growing-percent=150');
+  if (getHeapStatistics().heap_size_limit >= LARGE_LIMIT) setFlagsFromString('--heap-growing-percent=150');
   keepFreedMemoryBelow(KEPT);
 }

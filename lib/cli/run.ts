@@ -85,6 +85,8 @@ async function runReported(
   signal: AbortSignal,
 ): Promise<ExitCode> {
   const loading = load(invocation, console);
+  // It is awaited later; without the addon what is missing besides is nobody's concern.
+  loading.catch(() => undefined);
   if (!loadAddon()) return EXIT.UNSUPPORTED;
   keepNurserySmall();
   if (MOVING.has(invocation.command)) keepHeapSmall();

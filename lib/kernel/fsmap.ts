@@ -53,11 +53,11 @@ export class FsmapTable implements Iterable<FsmapRecord> {
       const start = Math.max(from, first);
       const stop = Math.min(to, first + blocksAt(at + 2));
       if (start >= stop) continue;
-      const [owner, special] = [halves[at + 4], halves[at + 5] !== 0];
+      // ext4's own kinds have its letter in the high half.
+      const owner = halves[at + 5] === 0 ? halves[at + 4] : 0;
       this.#start[this.#count] = start;
       this.#length[this.#count] = stop - start;
-      this.#use[this.#count++] =
-        !special && (owner === FMR_OWN_FREE || owner === FMR_OWN_UNKNOWN) ? owner : 0;
+      this.#use[this.#count++] = owner === FMR_OWN_FREE || owner === FMR_OWN_UNKNOWN ? owner : 0;
     }
   }
 

@@ -1,8 +1,6 @@
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 
-const require = createRequire(import.meta.url);
-
 /**
  * The addon's functions (native/syscalls.h, walk.h), each off the event loop, most of them one system call. A number is the call's
  * value or -errno; arrays and buffers come back only on success. Nobody but lib/kernel calls these.
@@ -99,7 +97,7 @@ let addon: Native | undefined;
 /** The addon, loaded at the first call, so that `--help` and `--version` never pay for it. */
 export function native(): Native {
   // Two folders up is the package, from lib/kernel as from dist/kernel. Importing the loader would take thrice as long.
-  addon ??= (require('node-gyp-build') as (folder: string) => unknown)(
+  addon ??= (createRequire(import.meta.url)('node-gyp-build') as (folder: string) => unknown)(
     fileURLToPath(new URL('../../', import.meta.url)),
   ) as Native;
   return addon;

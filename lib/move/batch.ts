@@ -42,7 +42,7 @@ export interface BatchContext {
   /** What earlier runs learned, where that is kept. */
   readonly memory: Memory | undefined;
   readonly measurement: Measurement | undefined;
-  /** Inode numbers of other files that lent a block which could not be given back. */
+  /** Inode numbers of files that lent a block which could not be given back, and have not been moved since. */
   readonly displaced: Set<number>;
   /** Told of every file that was moved, at once: nobody may ask for what became of it. */
   readonly undo?: UndoLog | undefined;

@@ -205,7 +205,10 @@ export class Run {
 
   /** Makes ready. @returns whether the run can begin */
   async *begin(): AsyncGenerator<MovingEvent, boolean, void> {
-    const { keepUndo, orderFile = '' } = this.options;
+    const { keepUndo, orderFile = '', cluster, order } = this.options;
+    // What the run may come to need later is loaded now: the package may be another version by then.
+    if (this.#ahead > 1) await Promise.all([import('../scan/tableScan.ts'), import('../plan/discovery.ts')]);
+    if (cluster || order !== undefined || orderFile !== '') await loadArranging();
     let path = orderFile;
     try {
       this.#order = await OrderList.of(this.options);
@@ -243,6 +246,8 @@ export class Run {
 
   /** Defragments a target. */
   async *target(target: Target, tables: TableScan | undefined): AsyncGenerator<MovingEvent, void, void> {
+    // Before the lock is waited for.
+    if (tables !== undefined) await import('../plan/discovery.ts');
     yield* this.at(target, tables !== undefined, this.options, (context) =>
       this.#work(target, tables, context),
     );
@@ -265,10 +270,7 @@ export class Run {
   ): AsyncGenerator<MovingEvent, void, void> {
     this.#arranged = new Set();
     if (this.#order === undefined && this.options.cluster !== true) return;
-    const [{ groupsIn }, { arrange }] = await Promise.all([
-      import('../plan/groups.ts'),
-      import('./arrange.ts'),
-    ]);
+    const [{ groupsIn }, { arrange }] = await loadArranging();
     for await (const group of groupsIn(target, tables, this.#order, this.options)) {
       if (context.budget.signal.aborted) return;
       const verdicts: Verdict[] = [];
@@ -354,8 +356,13 @@ export class Run {
         this.#waiting = makeRoom ? [] : undefined;
         // Before anything of ours is under way.
         for await (const pause of pace.wait(0, budget.signal)) yield this.#pause(pause);
-        yield* work(context);
-        for (const inode of context.displaced) yield notice('placement', displacement(inode));
+        try {
+          yield* work(context);
+        } catch (error) {
+          yield* displacements(context);
+          throw error;
+        }
+        yield* displacements(context);
         // A part of the filesystem says nothing of how far a run over all of it came.
         const whole = all || !(this.#memory?.continues ?? false);
         yield* this.#forget(whole && !budget.signal.aborted);
@@ -676,6 +683,7 @@ export class Run {
     if (share !== undefined) this.#arranged.add(file.inode);
     const id = generation === undefined ? undefined : { inode: file.inode, generation };
     if (outcome.kind === 'defragmented') {
+      context.displaced.delete(file.inode);
       const { gain, incomplete, why } = outcome;
       const moved = asBytes(outcome.moved);
       if (incomplete === 'budget') this.account.leave(planned - moved);
@@ -737,6 +745,8 @@ export class Run {
   }
 }
 
+const loadArranging = () => Promise.all([import('../plan/groups.ts'), import('./arrange.ts')]);
+
 /** Whether a file is to be tried again when more has been put in order. */
 const foundNoPlace = (outcome: Outcome): outcome is Exclude<Verdict, { kind: 'failed' }> =>
   (outcome.kind === 'skip' && outcome.reason === 'no-better-place') ||
@@ -750,9 +760,15 @@ function asCandidate(verdict: Verdict): Candidate {
   return { ...candidate, earlier: { gain, moved, layouts, rounds: candidate.earlier?.rounds ?? 1 } };
 }
 
-const displacement = (inode: number): string =>
-  `a block of inode ${inode} was borrowed and could not be given back: it lies elsewhere now, nothing of it is lost; ` +
-  `'find -xdev -inum ${inode}' where it is mounted names the file, which can be defragmented`;
+function* displacements({ displaced }: BatchContext): Iterable<NoticeEvent> {
+  for (const inode of displaced) {
+    yield notice(
+      'placement',
+      `a block of inode ${inode} was borrowed and could not be given back: it lies elsewhere now, nothing of it is ` +
+        `lost; 'find -xdev -inum ${inode}' where it is mounted names the file, which can be defragmented`,
+    );
+  }
+}
 
 const notice = (about: NoticeEvent['about'], message: string): NoticeEvent => ({
   type: 'notice',

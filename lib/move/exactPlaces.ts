@@ -88,8 +88,12 @@ export class ExactPlaces {
     const blocksPerPage = Math.max(1, pageSize / blockSize);
     const reserve = reserveShare === undefined ? {} : { reserveShare };
     const commit = () => barrier.commit();
-    const exactly = { blockSize, blocksPerPage, commit, geometry, ...reserve };
     const anchors = new Anchors(open, this.#neighbours, context);
+    const notGivenBack = ({ fd }: FileBlock) => {
+      const inode = anchors.inodeOf(fd);
+      if (inode !== undefined) context.displaced.add(inode);
+    };
+    const exactly = { blockSize, blocksPerPage, commit, geometry, notGivenBack, ...reserve };
     const files: number[] = [];
     let tokens = held;
     let why: string | undefined;
@@ -120,10 +124,6 @@ export class ExactPlaces {
         files.push(...new Set(whole.map(({ donorFd }) => donorFd)));
         const placed = await placeExactly(dirFd, sites, exactly);
         files.push(...placed.files);
-        for (const { fd } of placed.notGivenBack) {
-          const inode = anchors.inodeOf(fd);
-          if (inode !== undefined) context.displaced.add(inode);
-        }
         tokens = new Tokens([...tokens.pieces, ...whole, ...placed.got.flat()]);
         [why] = placed.why.values();
       }

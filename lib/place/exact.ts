@@ -33,6 +33,8 @@ export interface ExactOptions {
   readonly geometry?: Geometry;
   /** Of the filesystem, that stays free, as {@link spendableBlocks} has it. */
   readonly reserveShare?: number;
+  /** Told of each borrowed block that could not be given back: it lies elsewhere now, its content is whole. */
+  readonly notGivenBack?: (block: FileBlock) => void;
 }
 
 /** What {@link placeExactly} got. */
@@ -45,8 +47,6 @@ export interface ExactPlacement {
   readonly elsewhere: readonly Run[];
   /** For each site that is not held whole, why. */
   readonly why: ReadonlyMap<Site, string>;
-  /** Blocks that were borrowed and could not be given back: they lie elsewhere now, their content is whole. */
-  readonly notGivenBack: readonly FileBlock[];
 }
 
 /**
@@ -72,7 +72,7 @@ export async function placeExactly(
   options: ExactOptions,
 ): Promise<ExactPlacement> {
   const files: number[] = [];
-  const round: Round = { dirFd, files, why: new Map(), notGivenBack: [], sites, ...withGeometry(options) };
+  const round: Round = { dirFd, files, why: new Map(), sites, ...withDefaults(options) };
   try {
     let left = sites.map((site): Wanted => ({ site, part: site }));
     for (let i = 0; i < ROUNDS && left.length > 0; i++) left = await placeRound(left, i > 0, round);
@@ -82,7 +82,7 @@ export async function placeExactly(
       if (got[i].reduce((sum, { length }) => sum + length, 0) === site.length) round.why.delete(site);
       else if (!round.why.has(site)) round.why.set(site, NOT_BESIDE);
     }
-    return { files, got, elsewhere, why: round.why, notGivenBack: round.notGivenBack };
+    return { files, got, elsewhere, why: round.why };
   } catch (error) {
     // Blocks that were somebody's must not be given to others before that is on disk.
     await options.commit().catch(() => undefined);
@@ -97,16 +97,14 @@ interface Round extends Required<Omit<ExactOptions, 'reserveShare'>> {
   readonly dirFd: number;
   readonly files: number[];
   readonly why: Map<Site, string>;
-  readonly notGivenBack: FileBlock[];
   readonly sites: readonly Site[];
   readonly reserveShare: number | undefined;
 }
 
-const withGeometry = ({ blockSize, blocksPerPage, commit, geometry, reserveShare }: ExactOptions) => ({
-  blockSize,
-  blocksPerPage,
-  commit,
-  geometry: geometry ?? usualGeometry(blockSize),
+const withDefaults = ({ geometry, notGivenBack, reserveShare, ...options }: ExactOptions) => ({
+  ...options,
+  geometry: geometry ?? usualGeometry(options.blockSize),
+  notGivenBack: notGivenBack ?? (() => undefined),
   reserveShare,
 });
 
@@ -182,8 +180,8 @@ async function placeInFile(slots: readonly Slotted[], round: Round): Promise<Wan
     const rest = partsWithout(part, standIns, fd);
     if (rest !== undefined) {
       again.push(...rest.map((piece) => ({ site, part: piece })));
-    } else if (!(await placeOne(fd, part, slot, round))) {
-      round.notGivenBack.push(neighbourOf(part).owner);
+    } else {
+      await placeOne(fd, part, slot, round);
     }
   }
   return again;
@@ -314,30 +312,35 @@ async function freeWithin(stretches: readonly FreeRun[], dirFd: number, blockSiz
   return free;
 }
 
-/** @returns false when the neighbour's block could not be given back */
-async function placeOne(fd: number, part: Site, slot: Slot, { blockSize }: Round): Promise<boolean> {
+async function placeOne(
+  fd: number,
+  part: Site,
+  slot: Slot,
+  { blockSize, notGivenBack }: Round,
+): Promise<void> {
   const { owner, physical } = neighbourOf(part);
   const standIn = [...(await mapped(fd, slot.anchor, 1, blockSize))].at(0)?.physical;
-  if (standIn === undefined) return true;
-  const swap = (at: Blocks) =>
-    exchange(
-      owner.fd,
-      { donorFd: fd, logical: owner.logical, donor: slot.anchor, physical: at, length: blocks(1) },
-      blockSize,
-    );
-  const borrowed = await swap(standIn);
-  if (borrowed.moved !== 1) return true;
+  if (standIn === undefined) return;
+  const swap = async (at: Blocks) => {
+    const segment = {
+      donorFd: fd,
+      logical: owner.logical,
+      donor: slot.anchor,
+      physical: at,
+      length: blocks(1),
+    };
+    return (await exchange(owner.fd, segment, blockSize)).moved === 1;
+  };
+  if (!(await swap(standIn))) return;
   try {
     if ('before' in part) await growForward(fd, slot.logical, part, blockSize);
     else await growBackward(fd, slot.logical, part, blockSize);
   } catch (error) {
     // Somebody else took the space.
-    if (!['ENOSPC', 'EDQUOT'].includes(errorCode(error) ?? '')) {
-      await swap(physical);
-      throw error;
-    }
+    if (!['ENOSPC', 'EDQUOT'].includes(errorCode(error) ?? '')) throw error;
+  } finally {
+    if (!(await swap(physical))) notGivenBack(owner);
   }
-  return (await swap(physical)).moved === 1;
 }
 
 const neighbourOf = (site: Site): { owner: FileBlock; physical: Blocks } =>

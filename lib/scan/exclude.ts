@@ -1,7 +1,5 @@
 import { createRequire } from 'node:module';
 
-const require = createRequire(import.meta.url);
-
 /** Answers whether a path, relative to the target, matches. */
 export type Matcher = (relativePath: Buffer) => boolean;
 
@@ -12,7 +10,7 @@ export type Matcher = (relativePath: Buffer) => boolean;
 export function excludeMatcher(patterns: readonly string[]): Matcher {
   if (patterns.length === 0) return () => false;
   // Who excludes nothing does not wait until it is loaded.
-  const picomatch = require('picomatch') as typeof import('picomatch');
+  const picomatch = createRequire(import.meta.url)('picomatch') as typeof import('picomatch');
   const compile = (some: string[]) => (some.length === 0 ? () => false : picomatch(some, { dot: true }));
   const byName = compile(patterns.filter((pattern) => !pattern.includes('/')));
   const byPath = compile(

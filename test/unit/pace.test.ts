@@ -2,11 +2,23 @@ import fc from 'fast-check';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { Budget } from '../../lib/move/budget.ts';
 import { ChunkSize } from '../../lib/move/pace/chunkSize.ts';
+import { Pace } from '../../lib/move/pace/pace.ts';
 import { PressureGate, type PressureOptions } from '../../lib/move/pace/pressure.ts';
 import { RateLimit } from '../../lib/move/pace/rateLimit.ts';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
+
+test('a call that takes more than half of what it may is followed by a smaller one', () => {
+  const chunkAfter = (ms: number) => {
+    const pace = new Pace({ maxLatency: 100 }, '7:0');
+    const first = pace.chunkBytes;
+    pace.took(first, ms);
+    return pace.chunkBytes / first;
+  };
+  expect(chunkAfter(40)).toBeGreaterThan(1);
+  expect(chunkAfter(60)).toBeLessThan(1);
+});
 
 describe('ChunkSize', () => {
   const limits = { least: 64 * KiB, most: 16 * MiB, limit: 20 };
