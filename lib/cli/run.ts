@@ -71,6 +71,7 @@ export async function run(invocation: EngineInvocation): Promise<ExitCode> {
   return code;
 }
 
+// A function of its own: where there is `using`, TypeScript 6.0 does not rewrite the name of what is imported.
 async function openMetrics(invocation: EngineInvocation): Promise<MetricsFile | undefined> {
   const { metrics: path } = invocation;
   if (path === undefined) return undefined;
