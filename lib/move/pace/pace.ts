@@ -11,8 +11,8 @@ const MiB = 1024 * KiB;
 const CHUNK = { least: 64 * KiB, most: 16 * MiB };
 const DEFAULT_LATENCY = 100;
 /**
- * The share of `maxLatency` that a call is meant to take. Where others have the file open the journal is committed under its
- * lock, and how long the device takes to flush cannot be foreseen: now and then it is twice as long as before.
+ * The share of `maxLatency` that a call is meant to take. Where others have the file open the journal is committed
+ * under its lock, and how long the device takes to flush cannot be foreseen: now and then it is twice as long as before.
  */
 const AIM = 0.5;
 
