@@ -24,6 +24,12 @@ export interface FsmapRecord {
   readonly use: BlockUse;
 }
 
+/** Stretches of blocks in the order of the device, the first block of each and its length. */
+export interface StretchColumns {
+  readonly start: Float64Array;
+  readonly length: Float64Array;
+}
+
 const USES: readonly BlockUse[] = ['metadata', 'free', 'data'];
 
 /** What a filesystem uses its blocks for, in the order of the device: as columns of numbers, since it may be millions. */
@@ -32,7 +38,7 @@ export class FsmapTable implements Iterable<FsmapRecord> {
   readonly #length: Float64Array;
   /** Numbers in {@link USES}. */
   readonly #use: Uint8Array;
-  #count = 0;
+  readonly #count: number;
 
   /**
    * @param words from the addon
@@ -43,22 +49,27 @@ export class FsmapTable implements Iterable<FsmapRecord> {
     // Halves of 32 bits divide exactly, and cost a tenth of a BigInt each.
     const halves = new Uint32Array(words.buffer, words.byteOffset, words.length * 2);
     const records = halves.length / HALVES;
-    this.#start = new Float64Array(records);
-    this.#length = new Float64Array(records);
-    this.#use = new Uint8Array(records);
-    const blocksAt = (at: number) => (halves[at + 1] * 2 ** 32 + halves[at]) / blockSize;
+    const starts = new Float64Array(records);
+    const lengths = new Float64Array(records);
+    const uses = new Uint8Array(records);
+    let count = 0;
     for (let at = 0; at < halves.length; at += HALVES) {
       // What the kernel answers may begin before the range and end behind it.
-      const first = blocksAt(at);
-      const start = Math.max(from, first);
-      const stop = Math.min(to, first + blocksAt(at + 2));
+      const first = (halves[at + 1] * 2 ** 32 + halves[at]) / blockSize;
+      const end = first + (halves[at + 3] * 2 ** 32 + halves[at + 2]) / blockSize;
+      const start = first < from ? from : first;
+      const stop = end > to ? to : end;
       if (start >= stop) continue;
       // ext4's own kinds have its letter in the high half.
       const owner = halves[at + 5] === 0 ? halves[at + 4] : 0;
-      this.#start[this.#count] = start;
-      this.#length[this.#count] = stop - start;
-      this.#use[this.#count++] = owner === FMR_OWN_FREE || owner === FMR_OWN_UNKNOWN ? owner : 0;
+      starts[count] = start;
+      lengths[count] = stop - start;
+      uses[count++] = owner === FMR_OWN_FREE || owner === FMR_OWN_UNKNOWN ? owner : 0;
     }
+    this.#start = starts;
+    this.#length = lengths;
+    this.#use = uses;
+    this.#count = count;
   }
 
   /** The block behind the last record's, 0 where there is none. */
@@ -74,8 +85,17 @@ export class FsmapTable implements Iterable<FsmapRecord> {
   }
 
   /** What is free. */
-  *free(): Iterable<FsmapRecord> {
-    for (const record of this) if (record.use === 'free') yield record;
+  free(): StretchColumns {
+    const free = USES.indexOf('free');
+    const [starts, lengths, uses, all] = [this.#start, this.#length, this.#use, this.#count];
+    const [start, length] = [new Float64Array(all), new Float64Array(all)];
+    let count = 0;
+    for (let i = 0; i < all; i++) {
+      if (uses[i] !== free) continue;
+      start[count] = starts[i];
+      length[count++] = lengths[i];
+    }
+    return { start: start.subarray(0, count), length: length.subarray(0, count) };
   }
 }
 
@@ -94,8 +114,19 @@ export async function fsmap(
   from = blocks(0),
   to = blocks(Infinity),
 ): Promise<FsmapTable> {
-  const { dev } = await statFd(fd);
-  const end = to === Infinity ? 0xffff_ffff_ffff_ffffn : to * blockSize;
-  const words = check(await native().fsmap(fd, dev, from * blockSize, end), 'ioctl(FS_IOC_GETFSMAP)');
+  const range = await rangeOf(fd, blockSize, from, to);
+  const words = check(await native().fsmap(fd, ...range), CALL);
   return new FsmapTable(words, blockSize, from, to);
+}
+
+/** How many records {@link fsmap} would answer. What the kernel has to read for it from the device is in memory then. */
+export async function countFsmap(fd: number, blockSize: Bytes, from: Blocks, to: Blocks): Promise<number> {
+  return check(await native().countFsmap(fd, ...(await rangeOf(fd, blockSize, from, to))), CALL);
+}
+
+const CALL = 'ioctl(FS_IOC_GETFSMAP)';
+
+async function rangeOf(fd: number, blockSize: Bytes, from: Blocks, to: Blocks) {
+  const { dev } = await statFd(fd);
+  return [dev, from * blockSize, to === Infinity ? 0xffff_ffff_ffff_ffffn : to * blockSize] as const;
 }

@@ -68,15 +68,15 @@ export class ExtentTable implements Iterable<Extent> {
   /** The same of `count` extents from extent `first` on, the words as two halves each, the low one first. */
   static decodeHalves(halves: Uint32Array, first: number, count: number, blockSize: Bytes): ExtentTable {
     const table = new ExtentTable(count);
+    const { logical, physical, length, flags } = table;
     const highBlocks = 2 ** 32 / blockSize;
-    const asBlocks = (at: number) => halves[at + 1] * highBlocks + Math.floor(halves[at] / blockSize);
-    for (let i = 0; i < count; i++) {
-      const at = (first + i) * 8;
-      table.logical[i] = asBlocks(at);
-      table.physical[i] = asBlocks(at + 2);
+    for (let i = 0, at = first * 8; i < count; i++, at += 8) {
+      logical[i] = halves[at + 1] * highBlocks + Math.floor(halves[at] / blockSize);
+      physical[i] = halves[at + 3] * highBlocks + Math.floor(halves[at + 2] / blockSize);
+      const blocks = halves[at + 5] * highBlocks + Math.floor(halves[at + 4] / blockSize);
       // Only inline data is shorter than a block; it counts as one.
-      table.length[i] = Math.max(1, asBlocks(at + 4));
-      table.flags[i] = halves[at + 6];
+      length[i] = blocks < 1 ? 1 : blocks;
+      flags[i] = halves[at + 6];
     }
     return table;
   }
@@ -114,6 +114,22 @@ export class ExtentTable implements Iterable<Extent> {
     for (let i = 0; i < this.count; i++) yield this.at(i);
   }
 
+  /** Whether another has the same extents. */
+  equals(other: ExtentTable): boolean {
+    const { count, logical, physical, length, flags } = this;
+    if (count !== other.count) return false;
+    for (let i = 0; i < count; i++) {
+      if (
+        logical[i] !== other.logical[i] ||
+        physical[i] !== other.physical[i] ||
+        length[i] !== other.length[i] ||
+        flags[i] !== other.flags[i]
+      )
+        return false;
+    }
+    return true;
+  }
+
   /** The logical block after the last mapped one. */
   get end(): Blocks {
     return blocks(this.count === 0 ? 0 : this.logical[this.count - 1] + this.length[this.count - 1]);
@@ -132,33 +148,54 @@ const PLACELESS = EXTENT_FLAG.DELALLOC | EXTENT_FLAG.INLINE;
 /**
  * Extents that lie end to end made one, and those without a place on the device (delayed allocation, inline
  * data) left out. What FIEMAP reports depends on the kernel's extent-status cache, so nothing is counted
- * before this. A written and an unwritten extent stay two. One pass.
+ * before this. A written and an unwritten extent stay two.
  */
 export function mergeExtents(extents: ExtentTable): ExtentTable {
-  // Most files have one extent: theirs is its own table merged.
-  if (extents.count === 1 && !(extents.flags[0] & PLACELESS)) return extents;
-  const merged = new ExtentTable(extents.count);
-  let count = 0;
-  for (let i = 0; i < extents.count; i++) {
-    const flags = extents.flags[i];
-    if (flags & PLACELESS) continue;
-    const last = count - 1;
-    const joins =
-      count > 0 &&
-      merged.logical[last] + merged.length[last] === extents.logical[i] &&
-      merged.physical[last] + merged.length[last] === extents.physical[i] &&
-      ((merged.flags[last] ^ flags) & EXTENT_FLAG.UNWRITTEN) === 0;
-    if (joins) {
-      merged.length[last] += extents.length[i];
-      merged.flags[last] |= flags;
-    } else {
-      merged.set(count++, extents.logical[i], extents.physical[i], extents.length[i], flags);
-    }
+  const { count, logical, physical, length, flags } = extents;
+  // Most are merged already.
+  let first = 0;
+  while (first < count && !(flags[first] & PLACELESS) && !(first > 0 && joins(extents, first))) first++;
+  if (first === count) return extents;
+  const merged = new ExtentTable(count);
+  let end = 0;
+  for (let i = 0; i < count; i++) {
+    if (flags[i] & PLACELESS) continue;
+    end = appendMerged(merged, end, logical[i], physical[i], length[i], flags[i]);
   }
-  return shorten(merged, count);
+  return shorten(merged, end);
 }
 
-function shorten(table: ExtentTable, count: number): ExtentTable {
+/**
+ * Sets extent `count` of a merged table that is being made, or makes the one before it longer where both lie end to end.
+ *
+ * @returns how many there are now
+ */
+export function appendMerged(
+  table: ExtentTable,
+  count: number,
+  logical: number,
+  physical: number,
+  length: number,
+  flags: number,
+): number {
+  table.set(count, logical, physical, length, flags);
+  if (count === 0 || !joins(table, count)) return count + 1;
+  table.length[count - 1] += length;
+  table.flags[count - 1] |= flags;
+  return count;
+}
+
+/** Whether extent `i` begins where the one before it ends. */
+function joins({ logical, physical, length, flags }: ExtentTable, i: number): boolean {
+  return (
+    logical[i - 1] + length[i - 1] === logical[i] &&
+    physical[i - 1] + length[i - 1] === physical[i] &&
+    ((flags[i - 1] ^ flags[i]) & EXTENT_FLAG.UNWRITTEN) === 0
+  );
+}
+
+/** The first `count` extents of a table. */
+export function shorten(table: ExtentTable, count: number): ExtentTable {
   if (count === table.count) return table;
   const short = new ExtentTable(count);
   for (const column of ['logical', 'physical', 'length', 'flags'] as const) {

@@ -20,11 +20,12 @@ export function countFragments(extents: ExtentTable): number {
 
 /** The index of each fragment's first extent, and the extent count as the last element. */
 export function fragmentStarts(extents: ExtentTable): Uint32Array {
-  const starts = new Uint32Array(countFragments(extents) + 1);
+  const { count } = extents;
+  const starts = new Uint32Array(count + 1);
   let next = 0;
-  for (let i = 0; i < extents.count; i++) if (i === 0 || !continues(extents, i)) starts[next++] = i;
-  starts[next] = extents.count;
-  return starts;
+  for (let i = 0; i < count; i++) if (i === 0 || !continues(extents, i)) starts[next++] = i;
+  starts[next] = count;
+  return next === count ? starts : starts.slice(0, next + 1);
 }
 
 /**
@@ -47,8 +48,11 @@ export function longestRun(blocksPerGroup: number, groupsPerFlex: number): Block
 /** The mapped blocks of each fragment, in logical order. */
 export function fragmentLengths(extents: ExtentTable, starts = fragmentStarts(extents)): Float64Array {
   const lengths = new Float64Array(starts.length - 1);
+  const { length } = extents;
   for (let fragment = 0; fragment < lengths.length; fragment++) {
-    for (let i = starts[fragment]; i < starts[fragment + 1]; i++) lengths[fragment] += extents.length[i];
+    let sum = 0;
+    for (let i = starts[fragment]; i < starts[fragment + 1]; i++) sum += length[i];
+    lengths[fragment] = sum;
   }
   return lengths;
 }

@@ -2,6 +2,7 @@ import { atLeast } from '../ext4/safety.ts';
 import { isSystemFailure, type SystemError } from '../kernel/errors.ts';
 import { closeFd } from '../kernel/handle.ts';
 import { blocks, type Bytes } from '../layout/units.ts';
+import type { Bitmaps } from '../place/bitmaps.ts';
 import { DonorStock, spendableBlocks } from '../place/donors.ts';
 import { place } from '../place/place.ts';
 import type { SearchDepth } from '../place/searchDepth.ts';
@@ -47,6 +48,7 @@ export interface BatchContext {
   /** Told of every file that was moved, at once: nobody may ask for what became of it. */
   readonly undo?: UndoLog | undefined;
   readonly placer: Placer;
+  readonly bitmaps: Bitmaps;
   /** Files that found no good place before shall have the best there is. */
   readonly lastChance?: boolean;
   /** Where the allocator can be made to look longer. */
@@ -117,12 +119,14 @@ async function* carryOut(
   let unjudged: readonly Job[] = [];
   let readAhead: ReadAhead | undefined;
   try {
+    const bitmaps = readBitmaps(inOrder, context);
     const opened = await openAll(inOrder, surroundings, leases);
     untold = jobs = opened.jobs;
     yield* opened.outcomes;
     // The device has nothing else to do while places are looked for.
     readAhead = new ReadAhead(jobs, readingContext(context, jobs));
     readAhead.start();
+    await bitmaps;
     const placed = yield* placeAll(jobs, { ...context, stock: anotherStock(), anotherStock });
     for (const { job, reason } of placed.refused) {
       // What was to be tried next was not.
@@ -172,6 +176,15 @@ async function* carryOut(
     ]);
     await allOf([...committed, ...judged, ...closed].map(again));
   }
+}
+
+/** Has the allocator know of free space where the files lie, in good time before it is asked for places. */
+async function readBitmaps(candidates: readonly Candidate[], context: BatchContext): Promise<void> {
+  const first = candidates.find((candidate) => placesOf(candidate) === undefined);
+  if (first === undefined) return;
+  const { dirFd, filesystem, bitmaps } = context;
+  const [around = 0] = first.file.extents.physical;
+  await bitmaps.read(dirFd, filesystem.blockSize, filesystem.geometry, around);
 }
 
 async function* placeAll(

@@ -2,6 +2,7 @@ import type { ExtentTable } from '../layout/extents.ts';
 import { blocks, type Blocks, type Bytes } from '../layout/units.ts';
 import type { Segment } from '../place/assign.ts';
 import type { Share } from '../plan/arrange.ts';
+import type { FilePlan } from '../plan/plan.ts';
 import type { PlanKind, PlanStep } from '../plan/planFile.ts';
 import type { PlacementStep } from '../report/events.ts';
 import type { Reason } from '../scan/reasons.ts';
@@ -43,6 +44,8 @@ export interface Candidate {
   readonly file: ScannedFile;
   /** What its plan moves, by the scan. */
   readonly planned: Bytes;
+  /** That plan, which still holds where the file has not changed since. */
+  readonly plan?: FilePlan | undefined;
   /** The inode's, once it has been opened. */
   readonly generation?: number;
   /** For the first round; what is left then is planned anew. */

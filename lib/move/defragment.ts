@@ -35,6 +35,7 @@ import {
 } from '../scan/session.ts';
 import type { FoundByNumber, TableScan } from '../scan/tableScan.ts';
 import type { Target } from '../scan/targets.ts';
+import { Bitmaps } from '../place/bitmaps.ts';
 import { reserveShareFor } from '../place/donors.ts';
 import { SearchDepth } from '../place/searchDepth.ts';
 import { defaultStatePath } from '../state/runState.ts';
@@ -351,6 +352,7 @@ export class Run {
           measurement: this.#measurement,
           displaced: new Set(),
           undo: this.#undo,
+          bitmaps: new Bitmaps(),
           placer: makeRoom ? new RoomMaker(surroundings, { exclude }).placer : placeWhereFree,
         };
         this.#waiting = makeRoom ? [] : undefined;
@@ -484,7 +486,9 @@ export class Run {
       }
       const size = toBytes(planned.blocks, blockSize);
       this.account.bytesPlanned += size;
-      for (const batch of gathering.add({ file: item, planned: size })) yield* this.move(batch, context);
+      for (const batch of gathering.add({ file: item, planned: size, plan: planned })) {
+        yield* this.move(batch, context);
+      }
     }
     // A stopped walk ends quietly, too.
     if (this.options.signal?.aborted) this.account.leftComplete = false;

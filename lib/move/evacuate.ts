@@ -379,7 +379,7 @@ async function plug(
   const { blockSize, geometry } = filesystem;
   const [start, end] = [blocks(window.start), blocks(window.start + window.length)];
   const records = await fsmap(dirFd, blockSize, start, end);
-  const free = FreeMap.of(records.free(), geometry);
+  const free = FreeMap.ofColumns(records.free(), geometry);
   if (free.count === 0) return [];
   const { pieces } = await Tokens.within(fds, blockSize, start, end);
   const endingAt = new Map(pieces.map((piece) => [piece.physical + piece.length, piece]));

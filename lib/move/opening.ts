@@ -167,14 +167,17 @@ async function openOne(
 
 /** What is to be moved of a file as it is now. */
 function planNow(
-  { prescribed, share }: Candidate,
+  { prescribed, share, plan, file }: Candidate,
   now: FileNow,
   { planOptions, filesystem: { blockSize } }: BatchContext,
 ): FilePlan | Reason {
   const { longestRun } = planOptions;
   const sizeBlocks = toBlocks(now.size, blockSize);
   if (share !== undefined) return followShare(share, now.extents, sizeBlocks, longestRun);
-  if (prescribed === undefined) return planFile(now.extents, sizeBlocks, planOptions);
+  if (prescribed === undefined) {
+    const same = plan !== undefined && file.size === now.size && file.extents.equals(now.extents);
+    return same ? plan : planFile(now.extents, sizeBlocks, planOptions);
+  }
   return followStep(prescribed.kind, prescribed.step, now, blockSize, longestRun);
 }
 

@@ -51,11 +51,18 @@ class Pool {
     let [whole, long, longest] = [-1, -1, -1];
     let [wholeLength, longLength, longestLength] = [Infinity, Infinity, 0];
     let at = 0;
-    for (let i = 0; i < this.#count; i++) {
-      const length = this.#length[i];
-      if (length > longestLength) [longest, longestLength] = [i, length];
+    const [runs, lengths] = [this.#count, this.#length];
+    for (let i = 0; i < runs; i++) {
+      const length = lengths[i];
+      if (length > longestLength) {
+        longest = i;
+        longestLength = length;
+      }
       if (length < count) continue;
-      if (length < longLength) [long, longLength] = [i, length];
+      if (length < longLength) {
+        long = i;
+        longLength = length;
+      }
       if (count > LONGEST_UNWRITTEN) continue;
       for (const piece of piecesOf([this.#run(i)], this.#geometry)) {
         if (piece.length >= count && piece.length < wholeLength)

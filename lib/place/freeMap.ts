@@ -1,5 +1,4 @@
-import { grown } from '../layout/grown.ts';
-import { fsmap } from '../kernel/fsmap.ts';
+import { fsmap, type StretchColumns } from '../kernel/fsmap.ts';
 import { blocks, type Blocks, type Bytes } from '../layout/units.ts';
 
 /** How a filesystem is divided into block groups. */
@@ -39,7 +38,7 @@ export class FreeMap {
    * @throws SystemError as fsmap
    */
   static async read(fd: number, blockSize: Bytes, geometry = usualGeometry(blockSize)): Promise<FreeMap> {
-    return FreeMap.of((await fsmap(fd, blockSize)).free(), geometry);
+    return FreeMap.ofColumns((await fsmap(fd, blockSize)).free(), geometry);
   }
 
   /** @param runs in the order of the device; those that lie end to end become one */
@@ -47,19 +46,26 @@ export class FreeMap {
     runs: Iterable<{ readonly start: number; readonly length: number }>,
     geometry: Geometry,
   ): FreeMap {
-    let [start, length] = [new Float64Array(1024), new Float64Array(1024)];
+    const all = [...runs];
+    const start = Float64Array.from(all, (run) => run.start);
+    return FreeMap.ofColumns({ start, length: Float64Array.from(all, (run) => run.length) }, geometry);
+  }
+
+  /** As {@link of}. */
+  static ofColumns(runs: StretchColumns, geometry: Geometry): FreeMap {
+    const total = runs.start.length;
+    const [start, length] = [new Float64Array(total), new Float64Array(total)];
     let count = 0;
-    for (const run of runs) {
-      if (count > 0 && start[count - 1] + length[count - 1] === run.start) {
-        length[count - 1] += run.length;
-        continue;
+    let end = -1;
+    for (let i = 0; i < total; i++) {
+      const from = runs.start[i];
+      const blocks = runs.length[i];
+      if (from === end) length[count - 1] += blocks;
+      else {
+        start[count] = from;
+        length[count++] = blocks;
       }
-      if (count === start.length) {
-        start = grown(start, new Float64Array(2 * count));
-        length = grown(length, new Float64Array(2 * count));
-      }
-      start[count] = run.start;
-      length[count++] = run.length;
+      end = from + blocks;
     }
     return new FreeMap(start.slice(0, count), length.slice(0, count), geometry);
   }
@@ -116,13 +122,25 @@ export class FreeMap {
 
   /** The map as it would be if these were free as well. */
   with(others: readonly FreeRun[]): FreeMap {
-    return FreeMap.of(
-      inOrder(
-        this.runs(),
-        others.toSorted((a, b) => a.start - b.start),
-      ),
-      this.geometry,
-    );
+    const added = others.toSorted((a, b) => a.start - b.start);
+    const total = this.count + added.length;
+    const [start, length] = [new Float64Array(total), new Float64Array(total)];
+    let [own, at] = [0, 0];
+    const takeBefore = (limit: number) => {
+      let end = own;
+      while (end < this.count && this.start[end] <= limit) end++;
+      start.set(this.start.subarray(own, end), at);
+      length.set(this.length.subarray(own, end), at);
+      at += end - own;
+      own = end;
+    };
+    for (const other of added) {
+      takeBefore(other.start);
+      start[at] = other.start;
+      length[at++] = other.length;
+    }
+    takeBefore(Infinity);
+    return FreeMap.ofColumns({ start, length }, this.geometry);
   }
 
   /** The shortest piece of at least so many blocks. */
@@ -141,16 +159,6 @@ export class FreeMap {
   #pieces(): readonly FreeRun[] {
     return (this.#byLength ??= [...piecesOf(this.runs(), this.geometry)].sort((a, b) => a.length - b.length));
   }
-}
-
-/** Both, in the order of the device, which each is in. */
-function* inOrder(runs: Iterable<FreeRun>, others: readonly FreeRun[]): Iterable<FreeRun> {
-  let next = 0;
-  for (const run of runs) {
-    for (; next < others.length && others[next].start < run.start; next++) yield others[next];
-    yield run;
-  }
-  yield* others.slice(next);
 }
 
 /** Cuts runs at the borders of block groups. */

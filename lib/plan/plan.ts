@@ -1,5 +1,5 @@
-import { EXTENT_FLAG, ExtentTable, mergeExtents } from '../layout/extents.ts';
-import { countFragments, fragmentLengths, fragmentStarts, idealFragments } from '../layout/fragments.ts';
+import { appendMerged, EXTENT_FLAG, ExtentTable, shorten } from '../layout/extents.ts';
+import { fragmentLengths, fragmentStarts, idealFragments } from '../layout/fragments.ts';
 import { blocks, type Blocks } from '../layout/units.ts';
 import type { Reason } from '../scan/reasons.ts';
 
@@ -112,11 +112,12 @@ function cheapestRanges(lengths: Float64Array, { fragmentBlocks }: PlanOptions):
   let stay = 0;
   let move = Infinity;
   for (let i = 0; i < count; i++) {
-    const [stayed, moved] = [stay, move];
-    movesBeforeStay[i] = Number(moved < stayed);
+    const stayed = stay;
+    const moved = move;
+    movesBeforeStay[i] = moved < stayed ? 1 : 0;
     stay = Math.min(stayed, moved) + perFragment;
     // To go on with the range at hand costs the blocks, to begin a new one a fragment as well.
-    movesBeforeMove[i] = Number(moved <= stayed + perFragment);
+    movesBeforeMove[i] = moved <= stayed + perFragment ? 1 : 0;
     move = lengths[i] < perFragment ? Math.min(moved, stayed + perFragment) + lengths[i] : Infinity;
   }
   const ranges: Range[] = [];
@@ -167,12 +168,40 @@ export interface Relocation {
 
 /** The merged layout after relocations, which are in logical order, apart, and cover mapped blocks only. */
 export function relocate(extents: ExtentTable, relocations: readonly Relocation[]): ExtentTable {
-  const result: { logical: number; physical: number; length: number; flags: number }[] = [];
+  // Each cuts at most two extents in two.
+  const result = new ExtentTable(extents.count + 2 * relocations.length);
+  let count = 0;
+  eachPiece(extents, relocations, (logical, physical, length, flags) => {
+    count = appendMerged(result, count, logical, physical, length, flags & EXTENT_FLAG.UNWRITTEN);
+  });
+  return shorten(result, count);
+}
+
+/** Fragments of a layout after relocations. */
+export function fragmentsAfter(extents: ExtentTable, relocations: readonly Relocation[]): number {
+  let fragments = 0;
+  // Of what comes before: by the rule of continues(), for which it does not matter what has been merged.
+  let [logicalEnd, physicalEnd] = [-1, -1];
+  eachPiece(extents, relocations, (logical, physical, length) => {
+    const goesOn = physical === physicalEnd || physical - physicalEnd === logical - logicalEnd;
+    if (fragments === 0 || !goesOn) fragments++;
+    logicalEnd = logical + length;
+    physicalEnd = physical + length;
+  });
+  return fragments;
+}
+
+/** Calls back for each extent, or part of one, and where it lies after relocations. */
+function eachPiece(
+  { count, logical, physical, length, flags }: ExtentTable,
+  relocations: readonly Relocation[],
+  visit: (logical: number, physical: number, length: number, flags: number) => void,
+): void {
   let next = 0;
-  for (const { logical, physical, length, flags } of extents) {
-    const end = logical + length;
-    let at: number = logical;
-    while (at < end) {
+  for (let i = 0; i < count; i++) {
+    const start = logical[i];
+    const end = start + length[i];
+    for (let at = start; at < end;) {
       while (next < relocations.length && relocations[next].logical + relocations[next].length <= at) next++;
       const move = relocations[next] as Relocation | undefined;
       const inside = move !== undefined && move.logical <= at;
@@ -180,17 +209,12 @@ export function relocate(extents: ExtentTable, relocations: readonly Relocation[
         end,
         move === undefined ? end : inside ? move.logical + move.length : move.logical,
       );
-      const place = inside ? move.physical + (at - move.logical) : physical + (at - logical);
-      result.push({ logical: at, physical: place, length: stop - at, flags: flags & EXTENT_FLAG.UNWRITTEN });
+      const place = inside ? move.physical + (at - move.logical) : physical[i] + (at - start);
+      visit(at, place, stop - at, flags[i]);
       at = stop;
     }
   }
-  return mergeExtents(ExtentTable.from(result));
 }
-
-/** Fragments of a layout after relocations. */
-export const fragmentsAfter = (extents: ExtentTable, relocations: readonly Relocation[]): number =>
-  countFragments(relocate(extents, relocations));
 
 /**
  * The first part of a plan that moves at most so many blocks, or undefined when not even two fragments fit: for a

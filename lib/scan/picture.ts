@@ -90,7 +90,7 @@ class Ground {
   private constructor(target: Target, records: FsmapTable) {
     const { geometry } = target.filesystem;
     this.#target = target;
-    this.#map = FreeMap.of(records.free(), geometry);
+    this.#map = FreeMap.ofColumns(records.free(), geometry);
     this.grid = new CellGrid(Math.max(1, records.end));
     this.painter = new Painter(this.grid);
     for (const { start, length, use } of records) {

@@ -6,6 +6,7 @@ import { moveBatch, placeWhereFree } from '../../lib/move/batch.ts';
 import { Budget } from '../../lib/move/budget.ts';
 import { Leases } from '../../lib/move/lease.ts';
 import { Pace } from '../../lib/move/pace/pace.ts';
+import { Bitmaps } from '../../lib/place/bitmaps.ts';
 import { Scanner, type ScannedFile } from '../../lib/scan/scan.ts';
 import { planOptionsFor } from '../../lib/scan/session.ts';
 import { openTarget } from '../../lib/scan/targets.ts';
@@ -40,6 +41,7 @@ export async function moveWith(path: string, care?: 'careless'): Promise<number>
         memory: undefined,
         measurement: undefined,
         displaced: new Set(),
+        bitmaps: new Bitmaps(),
         placer: placeWhereFree,
         searchDepth: undefined,
       });
