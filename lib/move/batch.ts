@@ -2,8 +2,9 @@ import { atLeast } from '../ext4/safety.ts';
 import { isSystemFailure, type SystemError } from '../kernel/errors.ts';
 import { closeFd } from '../kernel/handle.ts';
 import { blocks, type Bytes } from '../layout/units.ts';
-import type { Bitmaps } from '../place/bitmaps.ts';
-import { DonorStock, spendableBlocks } from '../place/donors.ts';
+import { DonorStock, LONGEST_UNWRITTEN, spendableBlocks } from '../place/donors.ts';
+import type { FreeMap } from '../place/freeMap.ts';
+import type { Nearby } from '../place/nearby.ts';
 import { place } from '../place/place.ts';
 import type { SearchDepth } from '../place/searchDepth.ts';
 import type { PlanOptions } from '../plan/plan.ts';
@@ -48,7 +49,7 @@ export interface BatchContext {
   /** Told of every file that was moved, at once: nobody may ask for what became of it. */
   readonly undo?: UndoLog | undefined;
   readonly placer: Placer;
-  readonly bitmaps: Bitmaps;
+  readonly nearby: Nearby;
   /** Files that found no good place before shall have the best there is. */
   readonly lastChance?: boolean;
   /** Where the allocator can be made to look longer. */
@@ -63,6 +64,8 @@ export interface PlacingContext extends BatchContext {
   readonly stock: DonorStock;
   /** Makes one for files that are placed apart from the others. */
   readonly anotherStock: () => DonorStock;
+  /** What is free around a large file before anything is allocated. */
+  readonly near?: FreeMap | undefined;
 }
 
 /** Which files of a batch have a place, their segments set, and why the others have none. */
@@ -119,15 +122,15 @@ async function* carryOut(
   let unjudged: readonly Job[] = [];
   let readAhead: ReadAhead | undefined;
   try {
-    const bitmaps = readBitmaps(inOrder, context);
+    const nearby = lookNearby(inOrder, context);
     const opened = await openAll(inOrder, surroundings, leases);
     untold = jobs = opened.jobs;
     yield* opened.outcomes;
     // The device has nothing else to do while places are looked for.
     readAhead = new ReadAhead(jobs, readingContext(context, jobs));
     readAhead.start();
-    await bitmaps;
-    const placed = yield* placeAll(jobs, { ...context, stock: anotherStock(), anotherStock });
+    const placing = { ...context, stock: anotherStock(), anotherStock, near: await nearby };
+    const placed = yield* placeAll(jobs, placing);
     for (const { job, reason } of placed.refused) {
       // What was to be tried next was not.
       const found = budget.signal.aborted && reason === 'no-better-place' ? context.ending() : reason;
@@ -179,12 +182,15 @@ async function* carryOut(
 }
 
 /** Has the allocator know of free space where the files lie, in good time before it is asked for places. */
-async function readBitmaps(candidates: readonly Candidate[], context: BatchContext): Promise<void> {
-  const first = candidates.find((candidate) => placesOf(candidate) === undefined);
-  if (first === undefined) return;
-  const { dirFd, filesystem, bitmaps } = context;
-  const [around = 0] = first.file.extents.physical;
-  await bitmaps.read(dirFd, filesystem.blockSize, filesystem.geometry, around);
+async function lookNearby(
+  candidates: readonly Candidate[],
+  { dirFd, filesystem: { blockSize, geometry }, nearby }: BatchContext,
+): Promise<FreeMap | undefined> {
+  const homeless = candidates.filter((candidate) => placesOf(candidate) === undefined);
+  if (homeless.length === 0) return undefined;
+  const [around = 0] = homeless[0].file.extents.physical;
+  const large = homeless.some(({ planned }) => planned > LONGEST_UNWRITTEN * blockSize);
+  return nearby.look(dirFd, blockSize, geometry, around, large);
 }
 
 async function* placeAll(
@@ -218,7 +224,7 @@ export function readingContext(
 /** Places files where the allocator finds room. */
 export const placeWhereFree: Placer = async function* (jobs, context) {
   if (jobs.length === 0) return { jobs: [], refused: [] };
-  const { filesystem, pageSize, stock, barrier, searchDepth: depth } = context;
+  const { filesystem, pageSize, stock, barrier, searchDepth: depth, near } = context;
   const blocksPerPage = Math.max(1, pageSize / filesystem.blockSize);
   const steps: Outcome[] = [];
   const placements = await place(
@@ -227,7 +233,7 @@ export const placeWhereFree: Placer = async function* (jobs, context) {
     blocksPerPage,
     {
       told: (step, reason) => steps.push({ kind: 'placing', path: jobs[0].path, step, reason }),
-      deep: depth && { depth, commit: () => barrier.commit(), geometry: filesystem.geometry },
+      deep: depth && { depth, commit: () => barrier.commit(), geometry: filesystem.geometry, near },
     },
   );
   yield* steps;

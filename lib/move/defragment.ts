@@ -35,7 +35,7 @@ import {
 } from '../scan/session.ts';
 import type { FoundByNumber, TableScan } from '../scan/tableScan.ts';
 import type { Target } from '../scan/targets.ts';
-import { Bitmaps } from '../place/bitmaps.ts';
+import { Nearby } from '../place/nearby.ts';
 import { reserveShareFor } from '../place/donors.ts';
 import { SearchDepth } from '../place/searchDepth.ts';
 import { defaultStatePath } from '../state/runState.ts';
@@ -352,7 +352,7 @@ export class Run {
           measurement: this.#measurement,
           displaced: new Set(),
           undo: this.#undo,
-          bitmaps: new Bitmaps(),
+          nearby: new Nearby(),
           placer: makeRoom ? new RoomMaker(surroundings, { exclude }).placer : placeWhereFree,
         };
         this.#waiting = makeRoom ? [] : undefined;

@@ -130,7 +130,11 @@ export class RoomMaker {
     // What is held for these now may make room for the others.
     if (housed.length > 0 || context.budget.signal.aborted) return { jobs: housed, refused, later: homeless };
     // As well as it can be had.
-    const rest = yield* placeWhereFree(homeless, { ...context, stock: context.anotherStock() });
+    const rest = yield* placeWhereFree(homeless, {
+      ...context,
+      stock: context.anotherStock(),
+      near: undefined,
+    });
     // Why there is no room is known better by now.
     return {
       jobs: rest.jobs,

@@ -35,10 +35,17 @@ export class FreeMap {
    * What GETFSMAP calls free: what is preallocated, or freed and not committed yet, is not. Takes no privilege.
    *
    * @param fd any open file or directory of the filesystem
+   * @param from the first block, and `to` the one behind the last (all)
    * @throws SystemError as fsmap
    */
-  static async read(fd: number, blockSize: Bytes, geometry = usualGeometry(blockSize)): Promise<FreeMap> {
-    return FreeMap.ofColumns((await fsmap(fd, blockSize)).free(), geometry);
+  static async read(
+    fd: number,
+    blockSize: Bytes,
+    geometry = usualGeometry(blockSize),
+    from?: Blocks,
+    to?: Blocks,
+  ): Promise<FreeMap> {
+    return FreeMap.ofColumns((await fsmap(fd, blockSize, from, to)).free(), geometry);
   }
 
   /** @param runs in the order of the device; those that lie end to end become one */

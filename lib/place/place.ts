@@ -18,9 +18,11 @@ export type Placement = readonly Segment[] | Reason;
 const MOST_OWN_DONORS = 64;
 const ROUNDS_OF_OWN_DONORS = 3;
 
+type Told = (step: PlacementStep, reason: string) => void;
+
 export interface PlaceOptions {
   /** Told of each step before it is taken, and why. */
-  readonly told?: (step: PlacementStep, reason: string) => void;
+  readonly told?: Told;
   /** What it takes to choose runs from free space. Without it the ladder ends before that. */
   readonly deep?: Deep | undefined;
 }
@@ -30,14 +32,17 @@ export interface Deep {
   /** Commits the journal: what was freed can be allocated only then. */
   readonly commit: () => Promise<void>;
   readonly geometry?: Geometry;
+  /** What is free near a large file, while nothing is allocated. */
+  readonly near?: FreeMap | undefined;
 }
 
 /**
- * Finds places for the plans of a batch. What was allocated and does not do is held while the next step is tried,
- * so that the allocator cannot answer with the same holes again: first one donor for all; then one of a rounded
- * size; then, for the ranges still in pieces, runs that are chosen from a map of free space; or, where that cannot be
- * done, donors of their own, several times. It stops at the first step that leaves no range in pieces, or when free
- * space reaches its reserve.
+ * Finds places for the plans of a batch. Where it is known what is free near a large file, runs of that are tried
+ * first: what is longer than one allocation hardly comes in one piece by itself. Then what was allocated and does not do
+ * is held while the next step is tried, so that the allocator cannot answer with the same holes again: one donor for
+ * all; one of a rounded size; then, for the ranges still in pieces, runs that are chosen from a map of free space; or,
+ * where that cannot be done, donors of their own, several times. It stops at the first step that leaves no range in
+ * pieces, or when free space reaches its reserve.
  */
 export async function place(
   plans: readonly FilePlan[],
@@ -52,6 +57,15 @@ export async function place(
   let proposal: Proposal | undefined;
   let allocated = false;
   const isDone = () => proposal?.perfect === true;
+  if (deep?.near !== undefined && (await addNear(plans, deep.near, stock, blocksPerPage, deep, told))) {
+    proposal = propose(plans, stock, blocksPerPage);
+    if (!isDone()) {
+      // Somebody else got there first.
+      proposal = undefined;
+      await stock.keepOnly(new Set());
+      await deep.commit();
+    }
+  }
   // To ask for the same again would only hold more.
   for (const rounded of isPowerOfTwo(all) ? [false] : [false, true]) {
     if (isDone()) break;
@@ -131,7 +145,7 @@ async function addChosen(
   stock: DonorStock,
   blocksPerPage: number,
   { depth, commit, geometry }: Deep,
-  told: (step: PlacementStep, reason: string) => void,
+  told: Told,
 ): Promise<{ readonly tooMany: boolean; readonly why: string } | undefined> {
   const { broken, fragments } = proposal;
   const size = (count: number) => formatSize(count * stock.blockSize);
@@ -150,19 +164,51 @@ async function addChosen(
     return { tooMany: choices === undefined, why };
   }
   const what = `${counted(fragments, 'fragment')} would be left; free space has`;
+  tellOf(choices, what, stock, told);
+  await stock.keepOnly(used);
+  await commit();
+  await allocate(choices, free, stock, blocksPerPage, { depth, commit });
+  return undefined;
+}
+
+/** Allocates runs that lie near, when there is one for each range. @returns whether there is */
+async function addNear(
+  plans: readonly FilePlan[],
+  near: FreeMap,
+  stock: DonorStock,
+  blocksPerPage: number,
+  deep: Deep,
+  told: Told,
+): Promise<boolean> {
+  const needs = demandsOf(plans, blocksPerPage);
+  const choices = needs.length > MOST_OWN_DONORS ? undefined : choose(needs, near, needs.length);
+  if (choices === undefined) return false;
+  tellOf(choices, 'free space nearby has', stock, told);
+  await allocate(choices, near, stock, blocksPerPage, deep);
+  return true;
+}
+
+function tellOf(choices: readonly Choice[], what: string, { blockSize }: DonorStock, told: Told): void {
   const single = choices.filter(({ long }) => !long);
   const long = choices.filter((choice) => choice.long);
   const ofUpTo = (some: readonly Choice[]) =>
-    `${counted(some.length, 'run')} of up to ${size(some[0].length)}`;
+    `${counted(some.length, 'run')} of up to ${formatSize(some[0].length * blockSize)}`;
   if (single.length > 0) told('search-depth', `${what} ${ofUpTo(single)}`);
   if (long.length > 0) told('long-run', `${what} ${ofUpTo(long)}, longer than one allocation`);
-  await stock.keepOnly(used);
-  await commit();
+}
+
+/** Allocates runs of free space, as far as they are to be had. */
+async function allocate(
+  choices: readonly Choice[],
+  free: FreeMap,
+  stock: DonorStock,
+  blocksPerPage: number,
+  { depth, commit }: Deep,
+): Promise<void> {
   for (const choice of choices) {
     if (choice.long) await allocateLong(choice, free, stock, depth, commit, blocksPerPage);
     else if (!(await stock.add(choice.length, false, depth))) break;
   }
-  return undefined;
 }
 
 /** Blocks that the longest run must have at least, or some range comes out in more pieces than it has to. */
