@@ -1,7 +1,7 @@
 // What the benches have in common: cold filesystems, rounds, measures, and the table of results.
 import { randomBytes } from 'node:crypto';
-import { fsyncSync, readFileSync, writeSync } from 'node:fs';
-import { copyFile, readFile } from 'node:fs/promises';
+import { fsyncSync, ftruncateSync, readFileSync, writeSync } from 'node:fs';
+import { copyFile, readFile, rm } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
@@ -158,6 +158,24 @@ export function random(): (limit: number) => number {
 /** Writes a new file, so many MiB long, of random content in large writes: it lies as contiguous as ext4 makes it. */
 export async function writeFresh(lab: Lab, name: string, size: number): Promise<void> {
   overwrite(await lab.create(name), size);
+}
+
+/**
+ * Writes to all blocks of a new filesystem once, and frees them again: what lies under the image may find room for a
+ * block only when it is written first, and whoever comes to such a block would wait for that.
+ */
+export async function writeEverywhere(lab: Lab): Promise<void> {
+  const content = randomBytes(MiB);
+  const fd = await lab.create('everywhere');
+  try {
+    for (;;) writeSync(fd, content);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
+  }
+  fsyncSync(fd);
+  // It stays open as long as the filesystem is mounted.
+  ftruncateSync(fd, 0);
+  await rm(lab.path('everywhere'));
 }
 
 export function overwrite(fd: number, size: number): void {

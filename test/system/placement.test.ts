@@ -6,12 +6,14 @@ import { execa } from 'execa';
 import { afterEach, describe, expect, onTestFinished, test } from 'vitest';
 import { FALLOC, fallocate, openTemporary } from '../../lib/kernel/allocate.ts';
 import { fiemap } from '../../lib/kernel/fiemap.ts';
+import { countFsmap, fsmap } from '../../lib/kernel/fsmap.ts';
 import { closeFd, filesystemUuid, fsyncFd, O, statFilesystem } from '../../lib/kernel/handle.ts';
 import { ExtentTable, mergeExtents } from '../../lib/layout/extents.ts';
 import { blocks, bytes } from '../../lib/layout/units.ts';
 import { DonorStock, reserveOf } from '../../lib/place/donors.ts';
 import { placeExactly, type ExactPlacement, type FileBlock, type Site } from '../../lib/place/exact.ts';
 import { FreeMap, piecesOf, type FreeRun } from '../../lib/place/freeMap.ts';
+import { Nearby } from '../../lib/place/nearby.ts';
 import { place } from '../../lib/place/place.ts';
 import type { PlacementStep } from '../../lib/report/events.ts';
 import { restoreLeftOver, SearchDepth } from '../../lib/place/searchDepth.ts';
@@ -125,7 +127,7 @@ function planOf(count: number, longestRun: number): FilePlan {
 
 describe('the ladder', () => {
   /** Places a file of so many blocks. @returns the pieces of its donor, and the steps it took */
-  async function ladder(l: Lab, { dirFd, commit }: Full, count: number, longestRun: number) {
+  async function ladder(l: Lab, { dirFd, commit }: Full, count: number, longestRun: number, near?: FreeMap) {
     const depth = await SearchDepth.of(await inspectFilesystem(dirFd), dirFd);
     expect(depth).toBeDefined();
     const stock = new DonorStock([dirFd], l.blockSize);
@@ -133,7 +135,7 @@ describe('the ladder', () => {
     try {
       const [placement] = await place([planOf(count, longestRun)], stock, 1, {
         told: (step, reason) => steps.push({ step, reason }),
-        deep: { depth: depth!, commit },
+        deep: { depth: depth!, commit, near },
       });
       const space = await statFilesystem(dirFd);
       expect(space.free).toBeGreaterThanOrEqual(reserveOf(space));
@@ -202,6 +204,38 @@ describe('the ladder', () => {
       const { pieces, steps } = await ladder(l, full, count, longestRun);
       expect({ pieces, steps }).toMatchObject({ pieces: [count] });
     }
+  });
+
+  test('takes a long run nearby before anything is tried on', async () => {
+    const l = await useLab({ size: 1024 * MiB, mkfs: ['-m', '0'] });
+    const full = await useFull(l);
+    await shatter(l, full, seeded(11));
+    await full.free(5 * GROUP + 25_000, 2 * GROUP - 25_000);
+    await full.commit();
+    const { longestRun } = await inspectFilesystem(full.dirFd);
+    const around = 6 * GROUP;
+    const nearby = new Nearby();
+    // What is only counted is as much as what is answered.
+    const all = [...(await fsmap(full.dirFd, l.blockSize))].length;
+    expect(await countFsmap(full.dirFd, l.blockSize, blocks(0), blocks(8 * GROUP))).toBe(all);
+    expect(all).toBeGreaterThan(1000);
+    expect(await nearby.look(full.dirFd, l.blockSize, GEOMETRY, around, false)).toBeUndefined();
+    const near = await nearby.look(full.dirFd, l.blockSize, GEOMETRY, around, true);
+    const count = 36_000;
+    expect(near!.longestRun).toBeGreaterThan(count);
+    const found = await ladder(l, full, count, longestRun, near);
+    expect(found).toEqual({
+      pieces: [count],
+      steps: [
+        { step: 'long-run', reason: expect.stringMatching(/^free space nearby has 1 run of /) as string },
+      ],
+    });
+    // What is not free any more is not there: the ladder goes on as without.
+    const wrong = FreeMap.of([{ start: 100, length: GROUP + 20_000 }], GEOMETRY);
+    expect((await ladder(l, full, count, longestRun, wrong)).pieces).toEqual([count]);
+    // And without a word where there is none.
+    const none = FreeMap.of([{ start: 100, length: 100 }], GEOMETRY);
+    expect((await ladder(l, full, 1000, longestRun, none)).pieces).toEqual([1000]);
   });
 
   test('takes a long run where the allocator finds its beginning, of many places that are as good', async () => {

@@ -53,6 +53,24 @@ describe('merging', () => {
     expect(rows(mergeExtents(table([0, 100, 10], [10, 0, 5, delayed])))).toEqual([[0, 100, 10, 0]]);
   });
 
+  test('a table that is merged already is answered as it is', () => {
+    const merged = table([0, 100, 10], [10, 200, 5], [20, 205, 1]);
+    expect(mergeExtents(merged)).toBe(merged);
+  });
+
+  test('tables are equal when every column is', () => {
+    const same = () => table([0, 100, 10], [10, 200, 5, EXTENT_FLAG.UNWRITTEN]);
+    expect(same().equals(same())).toBe(true);
+    for (const other of [
+      table([0, 100, 10]),
+      table([1, 100, 10], [10, 200, 5, EXTENT_FLAG.UNWRITTEN]),
+      table([0, 100, 10], [10, 201, 5, EXTENT_FLAG.UNWRITTEN]),
+      table([0, 100, 10], [10, 200, 6, EXTENT_FLAG.UNWRITTEN]),
+      table([0, 100, 10], [10, 200, 5]),
+    ])
+      expect(same().equals(other)).toBe(false);
+  });
+
   test('is linear: a million extents take well under a second', () => {
     const many = new ExtentTable(1_000_000);
     for (let i = 0; i < many.count; i++) many.set(i, i, 2 * i, 1, 0);

@@ -134,6 +134,37 @@ describe('relocating', () => {
     ]);
   });
 
+  test('fragments are counted as those of the layout that it makes', () => {
+    const cuts = fc.array(
+      fc.record({ skip: fc.nat(30), length: fc.integer({ min: 1, max: 50 }), jump: fc.nat(3) }),
+    );
+    fc.assert(
+      fc.property(layouts(), cuts, (extents, some) => {
+        // In logical order, each in what is mapped; some right behind the one before, or as far as the hole between them.
+        const pieces: { logical: number; physical: number; length: number }[] = [];
+        let at = 0;
+        for (const { skip, length, jump } of some) {
+          at += skip;
+          const hit = [...extents].find((extent) => extent.logical + extent.length > at);
+          if (hit === undefined) break;
+          const logical = Math.max(at, hit.logical);
+          const last = pieces.at(-1);
+          const behind = last === undefined ? 7000 : last.physical + last.length;
+          const hole = last === undefined ? 0 : logical - last.logical - last.length;
+          const physical = behind + [0, hole, 5, 1000][jump];
+          pieces.push({ logical, physical, length: Math.min(length, hit.logical + hit.length - logical) });
+          at = logical + pieces[pieces.length - 1].length;
+        }
+        const moves = pieces as unknown as Parameters<typeof relocate>[1];
+        const after = relocate(extents, moves);
+        expect(fragmentsAfter(extents, moves)).toBe(countFragments(after));
+        // Merged, and as much as before.
+        expect(mergeExtents(after)).toBe(after);
+        expect(after.blocks).toBe(extents.blocks);
+      }),
+    );
+  });
+
   test('clipping cuts the last extent', () => {
     expect(clip(scattered(10, 10), blocks(15)).blocks).toBe(15);
     expect(clip(scattered(10, 10), blocks(99)).blocks).toBe(20);
