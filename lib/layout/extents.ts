@@ -148,7 +148,7 @@ const PLACELESS = EXTENT_FLAG.DELALLOC | EXTENT_FLAG.INLINE;
 /**
  * Extents that lie end to end made one, and those without a place on the device (delayed allocation, inline
  * data) left out. What FIEMAP reports depends on the kernel's extent-status cache, so nothing is counted
- * before this. A written and an unwritten extent stay two.
+ * before this. A written and an unwritten extent stay two. A table that is merged already is answered itself.
  */
 export function mergeExtents(extents: ExtentTable): ExtentTable {
   const { count, logical, physical, length, flags } = extents;

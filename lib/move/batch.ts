@@ -121,8 +121,8 @@ async function* carryOut(
   /** Those that may have been exchanged, and are still to be judged. */
   let unjudged: readonly Job[] = [];
   let readAhead: ReadAhead | undefined;
+  const nearby = lookNearby(inOrder, context);
   try {
-    const nearby = lookNearby(inOrder, context);
     const opened = await openAll(inOrder, surroundings, leases);
     untold = jobs = opened.jobs;
     yield* opened.outcomes;
@@ -171,6 +171,7 @@ async function* carryOut(
     // Closing a file drops its lease as well. After a failed commit the journal is aborted and the filesystem
     // read-only, so nobody can be given the donors' blocks.
     await readAhead?.close();
+    await Promise.allSettled([nearby]);
     await leases.settled();
     const closed = await Promise.allSettled([
       ...jobs.map(({ fd }) => closeFd(fd)),

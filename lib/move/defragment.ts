@@ -35,8 +35,8 @@ import {
 } from '../scan/session.ts';
 import type { FoundByNumber, TableScan } from '../scan/tableScan.ts';
 import type { Target } from '../scan/targets.ts';
-import { Nearby } from '../place/nearby.ts';
 import { reserveShareFor } from '../place/donors.ts';
+import { Nearby } from '../place/nearby.ts';
 import { SearchDepth } from '../place/searchDepth.ts';
 import { defaultStatePath } from '../state/runState.ts';
 import { Account } from './account.ts';
