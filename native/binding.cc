@@ -202,14 +202,6 @@ Napi::Value FsMap(const Napi::CallbackInfo& info) {
                });
 }
 
-Napi::Value CountFsMap(const Napi::CallbackInfo& info) {
-  return Start(info, ToNumber,
-               [fd = Int(info, 0), device = static_cast<uint32_t>(Word(info, 1)), start = Word(info, 2),
-                end = Word(info, 3)](Answer& answer) {
-                 answer.result = ext4::CountFsMap(fd, device, start, end);
-               });
-}
-
 Napi::Value MoveExtents(const Napi::CallbackInfo& info) {
   return Start(info, ToPair,
                [fd = Int(info, 0), donor = Int(info, 1), orig_start = Word(info, 2),
@@ -409,7 +401,6 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
       {"getdents", GetDents},
       {"fiemap", Fiemap},
       {"fsmap", FsMap},
-      {"countFsmap", CountFsMap},
       {"moveExtents", MoveExtents},
       {"fallocate", Fallocate},
       {"fadvise", Fadvise},

@@ -63,17 +63,6 @@ static_assert(sizeof(TuneSbParams) == 232 && offsetof(TuneSbParams, compat) == 6
 
 int64_t Result(int64_t value) { return value < 0 ? -errno : value; }
 
-// FS_IOC_GETFSMAP: all records from `start` to `end`.
-void SetKeys(struct fsmap_head& head, uint32_t device, uint64_t start, uint64_t end) {
-  std::memset(&head, 0, sizeof head);
-  auto& [low, high] = head.fmh_keys;
-  low.fmr_physical = start;
-  high.fmr_device = device;
-  high.fmr_flags = UINT32_MAX;
-  high.fmr_physical = end - 1;
-  high.fmr_owner = high.fmr_offset = UINT64_MAX;
-}
-
 }  // namespace
 
 int64_t OpenAt2(int dir_fd, const char* path, uint64_t flags, uint64_t mode, uint64_t resolve) {
@@ -134,14 +123,6 @@ int64_t Fiemap(int fd, uint64_t start, uint64_t length, uint32_t flags, uint64_t
   return static_cast<int64_t>(found());
 }
 
-int64_t CountFsMap(int fd, uint32_t device, uint64_t start, uint64_t end) {
-  struct fsmap_head head;
-  SetKeys(head, device, start, end);
-  // ioctl_getfsmap(2): with no room for records they are counted.
-  if (ioctl(fd, FS_IOC_GETFSMAP, &head) < 0) return -errno;
-  return head.fmh_entries;
-}
-
 // Every call goes over all block groups in the range, so few calls with a large buffer; the loop belongs to the
 // call as FIEMAP's does.
 int64_t FsMap(int fd, uint32_t device, uint64_t start, uint64_t end, std::vector<uint64_t>& out) {
@@ -149,7 +130,13 @@ int64_t FsMap(int fd, uint32_t device, uint64_t start, uint64_t end, std::vector
   constexpr size_t words = (sizeof(struct fsmap_head) + kBatch * sizeof(struct fsmap)) / 8;
   const std::unique_ptr<uint64_t[]> memory(new uint64_t[words]);
   auto* head = reinterpret_cast<struct fsmap_head*>(memory.get());
-  SetKeys(*head, device, start, end);
+  std::memset(head, 0, sizeof *head);
+  auto& [low, high] = head->fmh_keys;
+  low.fmr_physical = start;
+  high.fmr_device = device;
+  high.fmr_flags = UINT32_MAX;
+  high.fmr_physical = end - 1;
+  high.fmr_owner = high.fmr_offset = UINT64_MAX;
   head->fmh_count = kBatch;
   const size_t before = out.size();
   while (start < end) {
@@ -162,7 +149,7 @@ int64_t FsMap(int fd, uint32_t device, uint64_t start, uint64_t end, std::vector
     const auto& last = head->fmh_recs[head->fmh_entries - 1];
     if (last.fmr_flags & FMR_OF_LAST) break;
     // ioctl_getfsmap(2): the last record is the next call's low key, its length included.
-    head->fmh_keys[0] = last;
+    low = last;
   }
   return static_cast<int64_t>((out.size() - before) / kFsMapWords);
 }

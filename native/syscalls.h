@@ -35,8 +35,6 @@ inline constexpr size_t kFsMapWords = 4;
 /// Appends what a filesystem uses the bytes from `start` to `end` of its device for, and answers how many records.
 /// `device` is its number as st_dev has it: without the right one the kernel goes on to the end.
 int64_t FsMap(int fd, uint32_t device, uint64_t start, uint64_t end, std::vector<uint64_t>& out);
-/// Only how many records that would be.
-int64_t CountFsMap(int fd, uint32_t device, uint64_t start, uint64_t end);
 int64_t MoveExtents(int fd, int donor_fd, uint64_t orig_start, uint64_t donor_start, uint64_t blocks,
                     uint64_t& moved);
 int64_t Fallocate(int fd, int mode, int64_t offset, int64_t length);

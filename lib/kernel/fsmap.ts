@@ -114,19 +114,8 @@ export async function fsmap(
   from = blocks(0),
   to = blocks(Infinity),
 ): Promise<FsmapTable> {
-  const range = await rangeOf(fd, blockSize, from, to);
-  const words = check(await native().fsmap(fd, ...range), CALL);
-  return new FsmapTable(words, blockSize, from, to);
-}
-
-/** How many records {@link fsmap} would answer. What the kernel has to read for it from the device is in memory then. */
-export async function countFsmap(fd: number, blockSize: Bytes, from: Blocks, to: Blocks): Promise<number> {
-  return check(await native().countFsmap(fd, ...(await rangeOf(fd, blockSize, from, to))), CALL);
-}
-
-const CALL = 'ioctl(FS_IOC_GETFSMAP)';
-
-async function rangeOf(fd: number, blockSize: Bytes, from: Blocks, to: Blocks) {
   const { dev } = await statFd(fd);
-  return [dev, from * blockSize, to === Infinity ? 0xffff_ffff_ffff_ffffn : to * blockSize] as const;
+  const end = to === Infinity ? 0xffff_ffff_ffff_ffffn : to * blockSize;
+  const words = check(await native().fsmap(fd, dev, from * blockSize, end), 'ioctl(FS_IOC_GETFSMAP)');
+  return new FsmapTable(words, blockSize, from, to);
 }

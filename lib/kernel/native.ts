@@ -28,12 +28,6 @@ export interface Native {
     start: number | bigint,
     end: number | bigint,
   ): Promise<BigUint64Array | number>;
-  countFsmap(
-    fd: number,
-    device: number | bigint,
-    start: number | bigint,
-    end: number | bigint,
-  ): Promise<number>;
   moveExtents(
     fd: number,
     donorFd: number,

@@ -4,7 +4,7 @@ import { closeFd } from '../kernel/handle.ts';
 import { blocks, type Bytes } from '../layout/units.ts';
 import { DonorStock, LONGEST_UNWRITTEN, spendableBlocks } from '../place/donors.ts';
 import type { FreeMap } from '../place/freeMap.ts';
-import type { Nearby } from '../place/nearby.ts';
+import { freeNearby } from '../place/nearby.ts';
 import { place } from '../place/place.ts';
 import type { SearchDepth } from '../place/searchDepth.ts';
 import type { PlanOptions } from '../plan/plan.ts';
@@ -49,7 +49,6 @@ export interface BatchContext {
   /** Told of every file that was moved, at once: nobody may ask for what became of it. */
   readonly undo?: UndoLog | undefined;
   readonly placer: Placer;
-  readonly nearby: Nearby;
   /** Files that found no good place before shall have the best there is. */
   readonly lastChance?: boolean;
   /** Where the allocator can be made to look longer. */
@@ -182,16 +181,17 @@ async function* carryOut(
   }
 }
 
-/** Has the allocator know of free space where the files lie, in good time before it is asked for places. */
+/** What is free where a large file lies, for which the allocator alone would hardly find one run. */
 async function lookNearby(
   candidates: readonly Candidate[],
-  { dirFd, filesystem: { blockSize, geometry }, nearby }: BatchContext,
+  { dirFd, filesystem: { blockSize, geometry } }: BatchContext,
 ): Promise<FreeMap | undefined> {
-  const homeless = candidates.filter((candidate) => placesOf(candidate) === undefined);
-  if (homeless.length === 0) return undefined;
-  const [around = 0] = homeless[0].file.extents.physical;
-  const large = homeless.some(({ planned }) => planned > LONGEST_UNWRITTEN * blockSize);
-  return nearby.look(dirFd, blockSize, geometry, around, large);
+  const large = candidates.find(
+    (candidate) => placesOf(candidate) === undefined && candidate.planned > LONGEST_UNWRITTEN * blockSize,
+  );
+  if (large === undefined) return undefined;
+  const [around = 0] = large.file.extents.physical;
+  return freeNearby(dirFd, blockSize, geometry, around);
 }
 
 async function* placeAll(

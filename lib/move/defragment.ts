@@ -36,7 +36,6 @@ import {
 import type { FoundByNumber, TableScan } from '../scan/tableScan.ts';
 import type { Target } from '../scan/targets.ts';
 import { reserveShareFor } from '../place/donors.ts';
-import { Nearby } from '../place/nearby.ts';
 import { SearchDepth } from '../place/searchDepth.ts';
 import { defaultStatePath } from '../state/runState.ts';
 import { Account } from './account.ts';
@@ -352,7 +351,6 @@ export class Run {
           measurement: this.#measurement,
           displaced: new Set(),
           undo: this.#undo,
-          nearby: new Nearby(),
           placer: makeRoom ? new RoomMaker(surroundings, { exclude }).placer : placeWhereFree,
         };
         this.#waiting = makeRoom ? [] : undefined;

@@ -6,7 +6,6 @@ import { moveBatch, placeWhereFree } from '../../lib/move/batch.ts';
 import { Budget } from '../../lib/move/budget.ts';
 import { Leases } from '../../lib/move/lease.ts';
 import { Pace } from '../../lib/move/pace/pace.ts';
-import { Nearby } from '../../lib/place/nearby.ts';
 import { Scanner, type ScannedFile } from '../../lib/scan/scan.ts';
 import { planOptionsFor } from '../../lib/scan/session.ts';
 import { openTarget } from '../../lib/scan/targets.ts';
@@ -41,7 +40,6 @@ export async function moveWith(path: string, care?: 'careless'): Promise<number>
         memory: undefined,
         measurement: undefined,
         displaced: new Set(),
-        nearby: new Nearby(),
         placer: placeWhereFree,
         searchDepth: undefined,
       });

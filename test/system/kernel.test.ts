@@ -115,6 +115,8 @@ async function toggle(path: string, { offset, bit }: { offset: number; bit: numb
     await file.read(word, 0, 4, 1024 + offset);
     word.writeUInt32LE((word.readUInt32LE() ^ (1 << bit)) >>> 0);
     await file.write(word, 0, 4, 1024 + offset);
+    // The journal warns of a buffer that somebody else has made dirty.
+    await file.sync();
   } finally {
     await file.close();
   }
