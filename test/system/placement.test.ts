@@ -190,13 +190,19 @@ describe('the ladder', () => {
     expect(tries).toBe(100);
   });
 
-  test('grows a run that is longer than one allocation', async () => {
+  /** Free space in pieces, but for one run that goes over the border of two groups. */
+  async function useLongRun(seed: number) {
     const l = await useLab({ size: 1024 * MiB, mkfs: ['-m', '0'] });
     const full = await useFull(l);
-    await shatter(l, full, seeded(5));
+    await shatter(l, full, seeded(seed));
     await full.free(5 * GROUP + 25_000, 2 * GROUP - 25_000);
     await full.commit();
     const { longestRun } = await inspectFilesystem(full.dirFd);
+    return { l, full, longestRun };
+  }
+
+  test('grows a run that is longer than one allocation', async () => {
+    const { l, full, longestRun } = await useLongRun(5);
     const { longestRun: longest } = await FreeMap.read(full.dirFd, l.blockSize);
     expect(longest).toBeGreaterThan(40_000);
     for (const count of [longest, 36_000]) {
@@ -206,14 +212,8 @@ describe('the ladder', () => {
   });
 
   test('takes a long run nearby before anything is tried on', async () => {
-    const l = await useLab({ size: 1024 * MiB, mkfs: ['-m', '0'] });
-    const full = await useFull(l);
-    await shatter(l, full, seeded(11));
-    await full.free(5 * GROUP + 25_000, 2 * GROUP - 25_000);
-    await full.commit();
-    const { longestRun } = await inspectFilesystem(full.dirFd);
-    const around = 6 * GROUP;
-    const near = await freeNearby(full.dirFd, l.blockSize, GEOMETRY, around);
+    const { l, full, longestRun } = await useLongRun(11);
+    const near = await freeNearby(full.dirFd, l.blockSize, GEOMETRY, 6 * GROUP);
     const count = 36_000;
     expect(near!.longestRun).toBeGreaterThan(count);
     const found = await ladder(l, full, count, longestRun, near);
