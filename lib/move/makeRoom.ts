@@ -33,6 +33,8 @@ const MOST_COST = 1.5;
 const SHARE = 0.8;
 /** Windows that turn out not to be clearable before it is given up. */
 const TRIES = 12;
+/** Free runs that are made longer for what is in the way of one window. */
+const MOST_GROWN = 12;
 /** What it takes to look at all of free space, compared with what is done before it is looked at again. */
 const LOOK_SHARE = 0.05;
 
@@ -286,7 +288,7 @@ export class RoomMaker {
     const survey = this.#survey as Survey;
     const hopeless: Window[] = [];
     let length = Math.max(least, Math.min(most, LARGEST_WINDOW / filesystem.blockSize));
-    let short = Infinity;
+    let grown = 0;
     let why = '';
     while (hopeless.length < TRIES && !budget.signal.aborted) {
       if (this.#isTooDear(length))
@@ -310,9 +312,8 @@ export class RoomMaker {
       const window = terrain.cheapest({ ...demands, snug: true }) ?? terrain.cheapest(demands);
       if (window === undefined || shortageOf(window) > 0) {
         // What is in the way is longer than free runs are: longer ones can be made first, as long as that helps.
-        const shortage = window === undefined ? Infinity : shortageOf(window);
-        if (window !== undefined && shortage < short && (yield* this.#grow(window, around, context))) {
-          short = shortage;
+        if (window !== undefined && grown < MOST_GROWN && (yield* this.#grow(window, around, context))) {
+          grown++;
           continue;
         }
         if (length === least) {
@@ -320,7 +321,6 @@ export class RoomMaker {
           break;
         }
         length = Math.max(least, Math.ceil(length / 2));
-        short = Infinity;
         continue;
       }
       const reason = `${why}${size(window.cost)} of other files go out of the way`;

@@ -28,20 +28,25 @@ export class Shelves {
    * (best-fit decreasing, which needs few bins more than the best packing: Johnson, 1973).
    *
    * @param lengths of the things, in blocks
-   * @param from runs that touch blocks `from` to `to` are not used
+   * @param from of runs that touch blocks `from` to `to` only the part outside is used
    */
   pack(lengths: readonly number[], from: number, to: number): Packing {
-    const { start, length } = this.#free;
+    const { count, start, length } = this.#free;
     const order = [...lengths.keys()].sort((a, b) => lengths[b] - lengths[a]);
     const rest = new Rest();
     const used = new Set<number>();
+    for (let run = firstEndingBehind(this.#free, from); run < count && start[run] < to; run++) {
+      used.add(run);
+      // Both its ends are outside only where all of the stretch is free.
+      rest.give(run, Math.max(0, from - start[run], start[run] + length[run] - to));
+    }
     const bins = new Map<number, number[]>();
     const unplaced: number[] = [];
     for (const thing of order) {
       const size = lengths[thing];
       // The first whole run that will do, and what is left of one that was begun.
       let at = firstAtLeast(this.#lengths, size);
-      while (at < this.#lengths.length && isTaken(this.#byLength[at])) at++;
+      while (at < this.#lengths.length && used.has(this.#byLength[at])) at++;
       const whole = at < this.#lengths.length ? this.#lengths[at] : Infinity;
       let run: number;
       let room: number;
@@ -60,10 +65,6 @@ export class Shelves {
       else bin.push(thing);
     }
     return { bins: [...bins.values()], unplaced };
-
-    function isTaken(run: number): boolean {
-      return used.has(run) || (start[run] < to && start[run] + length[run] > from);
-    }
   }
 }
 
@@ -93,6 +94,17 @@ function firstAtLeast(sorted: ArrayLike<number>, least: number): number {
   while (low < high) {
     const middle = (low + high) >> 1;
     if (sorted[middle] < least) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** The index of the first run that ends behind a block. */
+export function firstEndingBehind({ count, start, length }: FreeRuns, block: number): number {
+  let [low, high] = [0, count];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (start[middle] + length[middle] <= block) low = middle + 1;
     else high = middle;
   }
   return low;

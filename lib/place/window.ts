@@ -1,4 +1,4 @@
-import { Shelves, type Packing } from './bins.ts';
+import { firstEndingBehind, Shelves, type Packing } from './bins.ts';
 import type { OwnedExtent, OwnerMap } from './owners.ts';
 
 /** Free runs in the order of the device, as columns of blocks. */
@@ -193,14 +193,8 @@ export class Terrain {
 
   #freeWithin(from: number, to: number): number {
     const { count, start, length } = this.#free;
-    let [low, high] = [0, count];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (start[middle] + length[middle] <= from) low = middle + 1;
-      else high = middle;
-    }
     let sum = 0;
-    for (let i = low; i < count && start[i] < to; i++) {
+    for (let i = firstEndingBehind(this.#free, from); i < count && start[i] < to; i++) {
       sum += Math.min(to, start[i] + length[i]) - Math.max(from, start[i]);
     }
     return sum;

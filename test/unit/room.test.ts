@@ -111,8 +111,11 @@ describe('packing into free runs', () => {
     });
   });
 
-  test('does without runs that touch the window, and says what fits nowhere', () => {
+  test('does without what is free in the window, and says what fits nowhere', () => {
     const shelves = new Shelves(freeRuns([0, 10], [100, 7], [200, 30]));
+    // Of the longest run ten blocks lie before the window, or behind it.
+    expect(shelves.pack([10, 10, 10], 210, 300).unplaced).toEqual([2]);
+    expect(shelves.pack([10, 10, 10], 150, 220).unplaced).toEqual([2]);
     expect(shelves.pack([8, 20, 6], 205, 300)).toEqual({ bins: [[0], [2]], unplaced: [1] });
     expect(shelves.pack([8, 20, 6], 210, 300)).toEqual({ bins: [[0], [2]], unplaced: [1] });
     expect(shelves.pack([8, 20, 6], 230, 300).unplaced).toEqual([]);
