@@ -99,6 +99,46 @@ export class FsmapTable implements Iterable<FsmapRecord> {
   }
 }
 
+/** What is free of an answer of the addon's, without making records of the rest, which may be thousands. */
+export function freeOf(
+  words: BigUint64Array,
+  blockSize: Bytes,
+  from: number,
+  to: number,
+  least: number,
+): StretchColumns {
+  const halves = new Uint32Array(words.buffer, words.byteOffset, words.length * 2);
+  const [start, length] = [new Float64Array(words.length / 4), new Float64Array(words.length / 4)];
+  const leastBytes = least * blockSize;
+  let count = 0;
+  for (let at = 0; at < halves.length; at += HALVES) {
+    if (halves[at + 4] !== FMR_OWN_FREE || halves[at + 5] !== 0) continue;
+    if (halves[at + 2] < leastBytes && halves[at + 3] === 0) continue;
+    const begin = (halves[at + 1] * 2 ** 32 + halves[at]) / blockSize;
+    const end = begin + (halves[at + 3] * 2 ** 32 + halves[at + 2]) / blockSize;
+    const first = Math.max(from, begin);
+    if (first >= Math.min(to, end)) continue;
+    start[count] = first;
+    length[count++] = Math.min(to, end) - first;
+  }
+  return { start: start.subarray(0, count), length: length.subarray(0, count) };
+}
+
+/**
+ * What is free of a filesystem, as {@link fsmap} tells it.
+ *
+ * @param least shorter records are left out
+ */
+export async function freeStretches(
+  fd: number,
+  blockSize: Bytes,
+  from = blocks(0),
+  to = blocks(Infinity),
+  least = blocks(1),
+): Promise<StretchColumns> {
+  return freeOf(await wordsOf(fd, blockSize, from, to), blockSize, from, to, least);
+}
+
 /**
  * What a filesystem uses its blocks for, in the order of the device (FS_IOC_GETFSMAP, ioctl_getfsmap(2)). Takes no
  * privilege. Runs that go on from one block group to the next may come as one record or as several. What is free is
@@ -114,8 +154,11 @@ export async function fsmap(
   from = blocks(0),
   to = blocks(Infinity),
 ): Promise<FsmapTable> {
+  return new FsmapTable(await wordsOf(fd, blockSize, from, to), blockSize, from, to);
+}
+
+async function wordsOf(fd: number, blockSize: Bytes, from: Blocks, to: Blocks): Promise<BigUint64Array> {
   const { dev } = await statFd(fd);
   const end = to === Infinity ? 0xffff_ffff_ffff_ffffn : to * blockSize;
-  const words = check(await native().fsmap(fd, dev, from * blockSize, end), 'ioctl(FS_IOC_GETFSMAP)');
-  return new FsmapTable(words, blockSize, from, to);
+  return check(await native().fsmap(fd, dev, from * blockSize, end), 'ioctl(FS_IOC_GETFSMAP)');
 }

@@ -16,6 +16,7 @@ import type { Barrier } from './barrier.ts';
 import type { Budget } from './budget.ts';
 import { leftAlone, placesOf, type Candidate, type Outcome } from './candidate.ts';
 import { inDirectoryOrder } from './directoryOrder.ts';
+import { EarlyReading } from './earlyReading.ts';
 import { dropWritten, failure, judge, measure } from './judge.ts';
 import { Leases } from './lease.ts';
 import type { Measurement } from './measure.ts';
@@ -119,15 +120,17 @@ async function* carryOut(
   let untold: readonly Job[] = [];
   /** Those that may have been exchanged, and are still to be judged. */
   let unjudged: readonly Job[] = [];
+  const early = new EarlyReading(readingContext(context));
   let readAhead: ReadAhead | undefined;
   const nearby = lookNearby(inOrder, context);
   try {
-    const opened = await openAll(inOrder, surroundings, leases);
+    const opened = await openAll(inOrder, surroundings, leases, early);
     untold = jobs = opened.jobs;
-    yield* opened.outcomes;
     // The device has nothing else to do while places are looked for.
-    readAhead = new ReadAhead(jobs, readingContext(context, jobs));
+    readAhead = await early.of(jobs);
+    readAhead ??= new ReadAhead(jobs, readingContext(context, jobs));
     readAhead.start();
+    yield* opened.outcomes;
     const placing = { ...context, stock: anotherStock(), anotherStock, near: await nearby };
     const placed = yield* placeAll(jobs, placing);
     for (const { job, reason } of placed.refused) {
@@ -169,8 +172,7 @@ async function* carryOut(
     const judged = await Promise.allSettled(unjudged.map((job) => judge(job, context)));
     // Closing a file drops its lease as well. After a failed commit the journal is aborted and the filesystem
     // read-only, so nobody can be given the donors' blocks.
-    await readAhead?.close();
-    await Promise.allSettled([nearby]);
+    await Promise.allSettled([readAhead?.close(), early.end(), nearby]);
     await leases.settled();
     const closed = await Promise.allSettled([
       ...jobs.map(({ fd }) => closeFd(fd)),
@@ -209,7 +211,7 @@ const again = (result: PromiseSettledResult<unknown>): Promise<unknown> =>
 /** How files are read ahead. What goes wrong with one is noted. */
 export function readingContext(
   { filesystem: { blockSize, kernel }, pageSize }: BatchContext,
-  jobs: readonly MovingFile[],
+  jobs: readonly MovingFile[] = [],
 ) {
   return {
     blockSize,

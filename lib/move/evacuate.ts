@@ -1,7 +1,6 @@
 import { fallocate, openTemporary } from '../kernel/allocate.ts';
 import { errorCode, isSystemFailure } from '../kernel/errors.ts';
 import { fiemap, FIEMAP_FLAG_SYNC } from '../kernel/fiemap.ts';
-import { fsmap } from '../kernel/fsmap.ts';
 import { closeFd, inodeFlags, inodeGeneration, O, openAt, openByHandle, statFd } from '../kernel/handle.ts';
 import { filesAtOnce } from '../kernel/openFiles.ts';
 import { mergeExtents, type ExtentTable } from '../layout/extents.ts';
@@ -378,8 +377,7 @@ async function plug(
 ): Promise<readonly number[]> {
   const { blockSize, geometry } = filesystem;
   const [start, end] = [blocks(window.start), blocks(window.start + window.length)];
-  const records = await fsmap(dirFd, blockSize, start, end);
-  const free = FreeMap.ofColumns(records.free(), geometry);
+  const free = await FreeMap.read(dirFd, blockSize, geometry, start, end);
   if (free.count === 0) return [];
   const { pieces } = await Tokens.within(fds, blockSize, start, end);
   const endingAt = new Map(pieces.map((piece) => [piece.physical + piece.length, piece]));

@@ -13,6 +13,7 @@ import { currentLayout, openForMove, reasonOf } from '../scan/scan.ts';
 import type { BatchContext } from './batch.ts';
 import { allOf } from './allOf.ts';
 import { leftAlone, movedEarlier, placesOf, type Candidate, type Outcome } from './candidate.ts';
+import type { EarlyReading } from './earlyReading.ts';
 import type { Leases } from './lease.ts';
 import type { MovingFile } from './pipeline.ts';
 
@@ -47,15 +48,25 @@ interface Room {
   budget: number;
 }
 
-/** Opens and plans the candidates anew: what the scan saw may be long ago. The caller closes the jobs' descriptors. */
-export async function openAll(candidates: readonly Candidate[], context: BatchContext, leases: Leases) {
+/**
+ * Opens and plans the candidates anew: what the scan saw may be long ago. The caller closes the jobs' descriptors.
+ *
+ * @param early begins to read the only candidate
+ */
+export async function openAll(
+  candidates: readonly Candidate[],
+  context: BatchContext,
+  leases: Leases,
+  early: EarlyReading,
+) {
   const { budget, dirFd, filesystem, reserveShare } = context;
   const room: Room = {
     space: await spendableBlocks(dirFd, reserveShare),
     budget: budget.bytesLeft / filesystem.blockSize,
   };
   const outcomes: Outcome[] = [];
-  const opened = await allOf(candidates.map((candidate) => openOne(candidate, context, leases)));
+  const soon = candidates.length === 1 && context.measurement === undefined ? early : undefined;
+  const opened = await allOf(candidates.map((candidate) => openOne(candidate, context, leases, soon)));
   const jobs: Job[] = [];
   let tooLarge = false;
   for (const file of opened) {
@@ -70,6 +81,7 @@ export async function openAll(candidates: readonly Candidate[], context: BatchCo
       jobs.push(jobOf(file, plan));
       continue;
     }
+    await early.end();
     await leases.close(file.fd);
     tooLarge ||= plan === 'budget';
     // The next batch has room for it, or it comes first there.
@@ -125,6 +137,7 @@ async function openOne(
   candidate: Candidate,
   context: BatchContext,
   leases: Leases,
+  early: EarlyReading | undefined,
 ): Promise<Opened | Outcome> {
   const { memory, filesystem, exclusive } = context;
   const { file } = candidate;
@@ -136,6 +149,8 @@ async function openOne(
     // Who executes a program must not find it open for writing, and --exclusive means what it says.
     const whenWanted = exclusive || file.executable ? 'stop' : 'release';
     if (!(await leases.take(fd, whenWanted)) && exclusive) return leftAlone(candidate, 'open-elsewhere');
+    // What an earlier round has moved is planned anew.
+    if (candidate.plan !== undefined && candidate.earlier === undefined) early?.begin(fd, candidate.plan);
     const { extents, size } = await currentLayout(fd, file);
     const before = {
       fragments: countFragments(extents),
@@ -161,7 +176,10 @@ async function openOne(
   } catch (error) {
     return trouble(candidate, error);
   } finally {
-    if (toClose !== undefined) await leases.close(toClose);
+    if (toClose !== undefined) {
+      await early?.end();
+      await leases.close(toClose);
+    }
   }
 }
 

@@ -11,7 +11,7 @@ import {
 } from '../kernel/cache.ts';
 import { isSystemFailure, type SystemError } from '../kernel/errors.ts';
 import { bytes, toBytes, type Blocks, type Bytes } from '../layout/units.ts';
-import type { FilePlan } from '../plan/plan.ts';
+import { isSolid, type FilePlan } from '../plan/plan.ts';
 
 const MiB = 1024 * 1024;
 
@@ -193,6 +193,13 @@ export class ReadAhead {
     return { start: bytes(start), size: bytes(roundUp(offset + length, pageSize) - start) };
   }
 
+  /** As {@link close}. @returns what was not in the cache before and may be now */
+  async abandon(): Promise<readonly Stretch[]> {
+    await this.close();
+    const readings = this.#pieces.flatMap(({ reading }) => reading ?? []);
+    return (await Promise.all(readings)).flatMap(({ uncached }) => uncached);
+  }
+
   /** Stops, and waits for what is under way: the files may be closed then. Never rejects. */
   async close(): Promise<void> {
     this.#closed = true;
@@ -217,11 +224,17 @@ function* piecesOf(files: readonly ReadableFile[], blockSize: Bytes): Iterable<P
 
 function* stretches({ extents, starts, ranges }: FilePlan): Iterable<{ start: Blocks; length: Blocks }> {
   const { logical, length } = extents;
-  for (const { firstFragment, endFragment } of ranges) {
+  for (const range of ranges) {
+    const { firstFragment, endFragment } = range;
     let first = starts[firstFragment];
-    for (let i = first + 1; i <= starts[endFragment]; i++) {
+    const end = starts[endFragment];
+    if (isSolid({ extents, starts }, range)) {
+      yield { start: logical[first] as Blocks, length: range.blocks };
+      continue;
+    }
+    for (let i = first + 1; i <= end; i++) {
       const last = i - 1;
-      const goesOn = i < starts[endFragment] && logical[i] === logical[last] + length[last];
+      const goesOn = i < end && logical[i] === logical[last] + length[last];
       if (goesOn) continue;
       yield {
         start: logical[first] as Blocks,

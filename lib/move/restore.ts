@@ -425,7 +425,7 @@ class Restoration {
    * must not be in the cache when the rest is.
    */
   async #dropFolios(candidates: readonly Candidate[]): Promise<void> {
-    if (!readingContext(this.#context, []).dropFolios) return;
+    if (!readingContext(this.#context).dropFolios) return;
     for (const { file } of candidates) {
       if (this.#returning.get(file.inode)!.moved === 0) continue;
       try {

@@ -1,4 +1,5 @@
-import type { FilePlan, Range, Relocation } from '../plan/plan.ts';
+import { isSolid, type FilePlan, type Range, type Relocation } from '../plan/plan.ts';
+import { firstIndex } from '../layout/firstIndex.ts';
 import { blocks, type Blocks } from '../layout/units.ts';
 
 /** A contiguous run of a donor file's blocks. */
@@ -61,14 +62,7 @@ export class RunPool {
   }
 
   #firstAtLeast(length: number): number {
-    let low = 0;
-    let high = this.#runs.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#runs[middle].length < length) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    return firstIndex(this.#runs.length, (i) => this.#runs[i].length >= length);
   }
 }
 
@@ -84,11 +78,11 @@ const gapFor = (hole: number, blocksPerPage: number): number =>
   blocksPerPage === 1 ? 0 : hole <= MIRRORED_HOLE ? hole : hole % blocksPerPage;
 
 /**
- * Lays fragments `[first, end)` out along a run, as far as they fit.
+ * Lays the fragments of a range from `first` on out along a run, as far as they fit.
  *
  * @param from blocks of the run that are left out at its beginning
  */
-function layOut(plan: FilePlan, first: number, end: number, run: Run, blocksPerPage: number, from = 0) {
+function layOut(plan: FilePlan, first: number, range: Range, run: Run, blocksPerPage: number, from = 0) {
   const { logical, length } = plan.extents;
   const { starts } = plan;
   const origin = logical[starts[first]];
@@ -109,6 +103,11 @@ function layOut(plan: FilePlan, first: number, end: number, run: Run, blocksPerP
     });
     open = 0;
   };
+  const { blocks: all, firstFragment, endFragment: end } = range;
+  if (first === firstFragment && used + all <= run.length && isSolid(plan, range)) {
+    // Fragment by fragment it would come to the same.
+    [fragment, open, used, logicalEnd] = [end, all, used + all, origin + all];
+  }
   for (; fragment < end; fragment++) {
     // Only whole fragments: one that is begun must fit.
     let need = used;
@@ -169,7 +168,7 @@ export function demand(plan: FilePlan, range: Range, blocksPerPage: number): Blo
   const slack = alignmentOf(plan, range) - 1;
   if (blocksPerPage === 1) return blocks(range.blocks + slack);
   const run: Run = { donorFd: -1, start: blocks(0), physical: blocks(0), length: blocks(Infinity) };
-  const { used } = layOut(plan, range.firstFragment, range.endFragment, run, blocksPerPage);
+  const { used } = layOut(plan, range.firstFragment, range, run, blocksPerPage);
   return blocks(used + blocksPerPage - 1 + slack);
 }
 
@@ -203,14 +202,13 @@ export function assign(plan: FilePlan, pool: RunPool, blocksPerPage: number): Se
 
 /** Lays the rest of a range out along a run, aligned where it is to be and no less of it fits then. */
 function layOutAligned(plan: FilePlan, first: number, range: Range, run: Run, blocksPerPage: number) {
-  const { endFragment } = range;
   const align = alignmentOf(plan, range);
-  const plain = () => ({ ...layOut(plan, first, endFragment, run, blocksPerPage), from: 0 });
+  const plain = () => ({ ...layOut(plan, first, range, run, blocksPerPage), from: 0 });
   const origin = plan.extents.logical[plan.starts[first]];
   const from = align === 1 ? undefined : alignedStart(run, origin, align, blocksPerPage);
   if (from === undefined) return plain();
-  const aligned = { ...layOut(plan, first, endFragment, run, blocksPerPage, from), from };
-  if (first + aligned.fragments === endFragment) return aligned;
+  const aligned = { ...layOut(plan, first, range, run, blocksPerPage, from), from };
+  if (first + aligned.fragments === range.endFragment) return aligned;
   const other = plain();
   return other.fragments > aligned.fragments ? other : aligned;
 }

@@ -1,4 +1,5 @@
-import type { FreeRuns } from './window.ts';
+import { firstIndex } from '../layout/firstIndex.ts';
+import { firstEndingBehind, type FreeRuns } from './freeMap.ts';
 
 /** Things that go into one free run together, by their numbers. */
 export type Bin = readonly number[];
@@ -89,23 +90,5 @@ class Rest {
 }
 
 /** The index of the first of sorted numbers that is at least so much. */
-function firstAtLeast(sorted: ArrayLike<number>, least: number): number {
-  let [low, high] = [0, sorted.length];
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (sorted[middle] < least) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
-
-/** The index of the first run that ends behind a block. */
-export function firstEndingBehind({ count, start, length }: FreeRuns, block: number): number {
-  let [low, high] = [0, count];
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (start[middle] + length[middle] <= block) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
+const firstAtLeast = (sorted: ArrayLike<number>, least: number): number =>
+  firstIndex(sorted.length, (i) => sorted[i] >= least);

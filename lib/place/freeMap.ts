@@ -1,4 +1,5 @@
-import { fsmap, type StretchColumns } from '../kernel/fsmap.ts';
+import { freeStretches, type StretchColumns } from '../kernel/fsmap.ts';
+import { firstIndex } from '../layout/firstIndex.ts';
 import { blocks, type Blocks, type Bytes } from '../layout/units.ts';
 
 /** How a filesystem is divided into block groups. */
@@ -14,6 +15,17 @@ export interface FreeRun {
   readonly length: Blocks;
 }
 
+/** Free runs in the order of the device, as columns of blocks. */
+export interface FreeRuns {
+  readonly count: number;
+  readonly start: ArrayLike<number>;
+  readonly length: ArrayLike<number>;
+}
+
+/** The index of the first run that ends behind a block. */
+export const firstEndingBehind = ({ count, start, length }: FreeRuns, block: number): number =>
+  firstIndex(count, (i) => start[i] + length[i] > block);
+
 /** What mke2fs makes unless `-g` says otherwise: a group has as many blocks as one bitmap block has bits. */
 export const usualGeometry = (blockSize: Bytes): Geometry => ({
   firstDataBlock: blockSize === 1024 ? 1 : 0,
@@ -24,7 +36,7 @@ export const usualGeometry = (blockSize: Bytes): Geometry => ({
  * The free runs of a filesystem at one moment, in the order of the device, as columns of numbers. A run may go on from
  * one block group to the next; one allocation cannot, so what it could get is the part of a run in one group, a *piece*.
  */
-export class FreeMap {
+export class FreeMap implements FreeRuns {
   readonly count: number;
   readonly start: Float64Array;
   readonly length: Float64Array;
@@ -36,6 +48,7 @@ export class FreeMap {
    *
    * @param fd any open file or directory of the filesystem
    * @param from the first block, and `to` the one behind the last (all)
+   * @param least shorter runs may be left out
    * @throws SystemError as fsmap
    */
   static async read(
@@ -44,8 +57,9 @@ export class FreeMap {
     geometry = usualGeometry(blockSize),
     from?: Blocks,
     to?: Blocks,
+    least?: Blocks,
   ): Promise<FreeMap> {
-    return FreeMap.ofColumns((await fsmap(fd, blockSize, from, to)).free(), geometry);
+    return FreeMap.ofColumns(await freeStretches(fd, blockSize, from, to, least), geometry);
   }
 
   /** @param runs in the order of the device; those that lie end to end become one */
@@ -112,14 +126,8 @@ export class FreeMap {
 
   /** What is free of blocks `from` to `to`. */
   within(from: number, to: number): FreeRun[] {
-    let [low, high] = [0, this.count];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.start[middle] + this.length[middle] <= from) low = middle + 1;
-      else high = middle;
-    }
     const found: FreeRun[] = [];
-    for (let i = low; i < this.count && this.start[i] < to; i++) {
+    for (let i = firstEndingBehind(this, from); i < this.count && this.start[i] < to; i++) {
       const start = Math.max(from, this.start[i]);
       const end = Math.min(to, this.start[i] + this.length[i]);
       found.push({ start: blocks(start), length: blocks(end - start) });
@@ -153,13 +161,7 @@ export class FreeMap {
   /** The shortest piece of at least so many blocks. */
   bestFit(count: Blocks): FreeRun | undefined {
     const pieces = this.#pieces();
-    let [low, high] = [0, pieces.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (pieces[middle].length < count) low = middle + 1;
-      else high = middle;
-    }
-    return pieces.at(low);
+    return pieces.at(firstIndex(pieces.length, (i) => pieces[i].length >= count));
   }
 
   /** The pieces, shortest first. */

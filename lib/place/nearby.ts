@@ -5,8 +5,11 @@ import { FreeMap, type Geometry } from './freeMap.ts';
 /** Block groups on either side: of 128 MiB each with blocks of 4 KiB. */
 const GROUPS = 32;
 
+/** Blocks. What is looked for is a thousand times as long, and shorter runs are most of those that there are. */
+const LEAST = blocks(64);
+
 /**
- * What is free in the block groups around a block. Reading it has the kernel read their bitmaps, which the allocator then
+ * What is free in the block groups around a block, short runs left out. Reading it has the kernel read their bitmaps, which the allocator then
  * knows.
  *
  * @returns undefined when the kernel does not tell: it is only a help
@@ -22,7 +25,7 @@ export async function freeNearby(
   const from = blocks(firstDataBlock + Math.max(0, group - GROUPS) * blocksPerGroup);
   const to = blocks(firstDataBlock + (group + GROUPS) * blocksPerGroup);
   try {
-    return await FreeMap.read(fd, blockSize, geometry, from, to);
+    return await FreeMap.read(fd, blockSize, geometry, from, to, LEAST);
   } catch (error) {
     if (!isSystemFailure(error)) throw error;
     return undefined;

@@ -1,6 +1,7 @@
 import { Invalid } from '../ext4/invalid.ts';
 import { isSystemFailure } from '../kernel/errors.ts';
 import { closeFd, O, openByHandle } from '../kernel/handle.ts';
+import { firstIndex } from '../layout/firstIndex.ts';
 import { Ext4Device } from '../scan/device.ts';
 import type { Filesystem } from '../scan/filesystem.ts';
 import { scanInodeTables } from '../scan/inodeTables.ts';
@@ -81,12 +82,5 @@ export class Neighbours {
 }
 
 /** The index of the first number that is not less. */
-function firstFrom(sorted: Float64Array, least: number): number {
-  let [low, high] = [0, sorted.length];
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (sorted[middle] < least) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
+const firstFrom = (sorted: Float64Array, least: number): number =>
+  firstIndex(sorted.length, (i) => sorted[i] >= least);

@@ -1,5 +1,6 @@
 import { fiemap } from '../kernel/fiemap.ts';
 import { mergeExtents } from '../layout/extents.ts';
+import { firstIndex } from '../layout/firstIndex.ts';
 import { blocks, type Bytes } from '../layout/units.ts';
 import type { Run, Segment } from './assign.ts';
 
@@ -78,13 +79,7 @@ export class Tokens {
 
   /** The first piece that ends behind a block. */
   #find(block: number): number {
-    let [low, high] = [0, this.pieces.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.pieces[middle].physical + this.pieces[middle].length <= block) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    return firstIndex(this.pieces.length, (i) => this.pieces[i].physical + this.pieces[i].length > block);
   }
 }
 

@@ -1,12 +1,6 @@
-import { firstEndingBehind, Shelves, type Packing } from './bins.ts';
+import { Shelves, type Packing } from './bins.ts';
+import { firstEndingBehind, type FreeRuns } from './freeMap.ts';
 import type { OwnedExtent, OwnerMap } from './owners.ts';
-
-/** Free runs in the order of the device, as columns of blocks. */
-export interface FreeRuns {
-  readonly count: number;
-  readonly start: ArrayLike<number>;
-  readonly length: ArrayLike<number>;
-}
 
 /** A stretch of the device that could be cleared: nothing is in it but free blocks and blocks of files. */
 export interface Window {

@@ -1,4 +1,5 @@
 import type { FreeRun } from '../place/freeMap.ts';
+import { firstIndex } from '../layout/firstIndex.ts';
 import { blocks, type Blocks } from '../layout/units.ts';
 import type { Destination } from './planFile.ts';
 
@@ -34,12 +35,6 @@ export class Destinations {
   }
 
   #firstAtLeast(length: number): number {
-    let [low, high] = [0, this.#runs.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#runs[middle].length < length) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    return firstIndex(this.#runs.length, (i) => this.#runs[i].length >= length);
   }
 }

@@ -1,4 +1,5 @@
 import { appendMerged, EXTENT_FLAG, ExtentTable, shorten } from '../layout/extents.ts';
+import { firstIndex } from '../layout/firstIndex.ts';
 import { fragmentLengths, fragmentStarts, idealFragments } from '../layout/fragments.ts';
 import { blocks, type Blocks } from '../layout/units.ts';
 import type { Reason } from '../scan/reasons.ts';
@@ -63,6 +64,15 @@ export function planFile(merged: ExtentTable, sizeBlocks: Blocks, options: PlanO
   if (ranges.length === 0) return 'large-fragments';
   const { longestRun, align } = options;
   return withRanges({ extents, starts, fragmentsBefore, longestRun, align }, ranges);
+}
+
+/** Whether there is no hole in a range. */
+export function isSolid(
+  { extents: { logical, length }, starts }: Pick<FilePlan, 'extents' | 'starts'>,
+  { firstFragment, endFragment, blocks }: Range,
+): boolean {
+  const last = starts[endFragment] - 1;
+  return logical[last] + length[last] - logical[starts[firstFragment]] === blocks;
 }
 
 /** The plan that moves these ranges of a layout. */
@@ -182,20 +192,27 @@ export function fragmentsAfter(extents: ExtentTable, relocations: readonly Reloc
   let fragments = 0;
   // Of what comes before: by the rule of continues(), for which it does not matter what has been merged.
   let [logicalEnd, physicalEnd] = [-1, -1];
-  eachPiece(extents, relocations, (logical, physical, length) => {
+  const visit = (logical: number, physical: number, length: number) => {
     const goesOn = physical === physicalEnd || physical - physicalEnd === logical - logicalEnd;
     if (fragments === 0 || !goesOn) fragments++;
     logicalEnd = logical + length;
     physicalEnd = physical + length;
-  });
+  };
+  // Within a relocation everything goes on from what comes before.
+  eachPiece(extents, relocations, visit, true);
   return fragments;
 }
 
-/** Calls back for each extent, or part of one, and where it lies after relocations. */
+/**
+ * Calls back for each extent, or part of one, and where it lies after relocations.
+ *
+ * @param endsOnly of what a relocation moves, only the first and the last
+ */
 function eachPiece(
   { count, logical, physical, length, flags }: ExtentTable,
   relocations: readonly Relocation[],
   visit: (logical: number, physical: number, length: number, flags: number) => void,
+  endsOnly = false,
 ): void {
   let next = 0;
   for (let i = 0; i < count; i++) {
@@ -212,6 +229,10 @@ function eachPiece(
       const place = inside ? move.physical + (at - move.logical) : physical[i] + (at - start);
       visit(at, place, stop - at, flags[i]);
       at = stop;
+      if (endsOnly && inside && stop === end) {
+        const moveEnd = move.logical + move.length;
+        i = Math.max(i, firstIndex(count, (other) => logical[other] >= moveEnd) - 2);
+      }
     }
   }
 }

@@ -87,7 +87,8 @@ describe('ChunkSize', () => {
   test('doubles while calls are quick, and after the first that is not grows by steps', () => {
     const chunk = new ChunkSize(limits);
     const sizes = callsOn(chunk, 4, 0, 4 * MiB).map(({ bytes }) => bytes / MiB);
-    expect(sizes).toEqual([1, 2, 4, 8]);
+    // 64 KiB for each millisecond of the limit at first.
+    expect(sizes).toEqual([1.25, 2.5, 5, 10]);
     chunk.took(16 * MiB, 21);
     expect(chunk.bytes).toBe(8 * MiB);
     chunk.took(8 * MiB, 1);
@@ -99,7 +100,7 @@ describe('ChunkSize', () => {
   test('short calls do not make it grow, but cut it when they take too long', () => {
     const chunk = new ChunkSize(limits);
     for (let i = 0; i < 100; i++) chunk.took(4 * KiB, 0.01);
-    expect(chunk.bytes).toBe(1 * MiB);
+    expect(chunk.bytes).toBe(1.25 * MiB);
     chunk.took(256 * KiB, 40);
     expect(chunk.bytes).toBe(128 * KiB);
   });

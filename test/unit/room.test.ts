@@ -2,9 +2,10 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { blocks } from '../../lib/layout/units.ts';
 import { Shelves } from '../../lib/place/bins.ts';
+import type { FreeRuns } from '../../lib/place/freeMap.ts';
 import { OwnerMap, type OwnedExtent } from '../../lib/place/owners.ts';
 import { Tokens, TOKENS } from '../../lib/place/tokens.ts';
-import { Terrain, type FreeRuns } from '../../lib/place/window.ts';
+import { Terrain } from '../../lib/place/window.ts';
 
 const extent = (inode: number, logical: number, physical: number, length: number): OwnedExtent => ({
   inode,

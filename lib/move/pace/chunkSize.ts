@@ -1,7 +1,7 @@
 const KiB = 1024;
-const MiB = 1024 * KiB;
 
-const FIRST = 1 * MiB;
+/** Bytes a millisecond, before anything is known: what has been read takes a slow machine not much longer. */
+const FIRST_RATE = 64 * KiB;
 /** By how much it grows once the limit was met. */
 const STEP = 512 * KiB;
 
@@ -26,7 +26,7 @@ export class ChunkSize {
 
   constructor(limits: ChunkLimits) {
     this.#limits = limits;
-    this.#size = this.#clamp(limits.limit === Infinity ? limits.most : FIRST);
+    this.#size = this.#clamp(FIRST_RATE * limits.limit);
   }
 
   /** What the next call may take, between least and most. Not rounded to blocks. */

@@ -1,3 +1,4 @@
+import { firstIndex } from '../../layout/firstIndex.ts';
 import { CellGrid, type BlockRange } from '../picture/cells.ts';
 import { decodeCells, decodeRanges } from '../picture/codec.ts';
 import { isFragmented, type Picture, type PicturedFile } from '../picture/picture.ts';
@@ -111,12 +112,6 @@ export class Layer {
   }
 
   #firstEndingBehind(block: number): number {
-    let [low, high] = [0, this.#ends.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#ends[middle] <= block) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    return firstIndex(this.#ends.length, (i) => this.#ends[i] > block);
   }
 }
