@@ -547,23 +547,18 @@ export async function liesAt(
   physical: number,
   blockSize: Bytes,
 ): Promise<boolean> {
-  return (await placeOf(fd, logical, length, blockSize)) === physical;
+  const [first, ...others] = await mapped(fd, logical, length, blockSize);
+  const isWhole = others.length === 0 && first?.logical === logical && first.length === length;
+  return isWhole && first.physical === physical;
 }
 
-/** Where so many blocks from `logical` on begin to lie, or undefined when they are not mapped in one run. */
-export async function placeOf(
+/** What is mapped of so many blocks from `logical` on. */
+export async function mapped(
   fd: number,
   logical: number,
   length: number,
   blockSize: Bytes,
-): Promise<Blocks | undefined> {
-  const [first, ...others] = await mapped(fd, logical, length, blockSize);
-  const isOneRun = others.length === 0 && first?.logical === logical && first.length === length;
-  return isOneRun ? first.physical : undefined;
-}
-
-/** What is mapped of so many blocks from `logical` on. */
-async function mapped(fd: number, logical: number, length: number, blockSize: Bytes): Promise<FreeExtent[]> {
+): Promise<FreeExtent[]> {
   const range = { start: bytes(logical * blockSize), length: bytes(length * blockSize) };
   const found: FreeExtent[] = [];
   for (const extent of mergeExtents(await fiemap(fd, blockSize, range))) {
@@ -580,7 +575,7 @@ async function mapped(fd: number, logical: number, length: number, blockSize: By
   return found;
 }
 
-interface FreeExtent {
+export interface FreeExtent {
   readonly logical: number;
   readonly physical: Blocks;
   readonly length: number;

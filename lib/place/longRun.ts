@@ -11,9 +11,10 @@ import {
   growForward,
   liesAt,
   makeLeaf,
+  mapped,
   placeExactly,
-  placeOf,
   windowBlocks,
+  type FreeExtent,
 } from './exact.ts';
 import { piecesOf, type FreeMap, type FreeRun, type Geometry } from './freeMap.ts';
 import type { SearchDepth } from './searchDepth.ts';
@@ -23,6 +24,12 @@ import type { SearchDepth } from './searchDepth.ts';
  * good, one begins a run that is long enough.
  */
 const TRIES = 12;
+/**
+ * An answer in more pieces says that all that is longer is held by now. As long as the allocator finds any, a piece has an
+ * eighth of what was asked for (mb_best_avail_max_trim_order); then each takes looking at all of free space, and there
+ * may be thousands.
+ */
+const MOST_PIECES = 8;
 /** Blocks that a file has besides the run, for its extent tree and to cut requests off. */
 const MOST_BESIDES = 16;
 
@@ -47,20 +54,22 @@ export async function allocateLong(
 ): Promise<void> {
   const fds: number[] = [];
   try {
-    const seed = seedOf(run, free.geometry);
+    const seed = wholeSeed(seedOf(run, free.geometry), free, windowBlocks(stock.blockSize));
     for (let attempt = 0; attempt < TRIES; attempt++) {
-      if (run.length + MOST_BESIDES > (await stock.spendable())) break;
+      const before = Math.max(0, run.start - seed.start);
+      if (before + run.length + MOST_BESIDES > (await stock.spendable())) break;
       const mirror = await Mirror.open(run, free.geometry, stock);
       fds.push(mirror.fd);
       await depth.raisedDuring(() => mirror.allocate(seed.start, seed.length));
-      const got = await mirror.placeOf(seed);
-      if (got === undefined) continue;
+      const [{ physical: got }, ...others] = await mirror.mapped(seed);
+      if (others.length >= MOST_PIECES) break;
+      if (others.length > 0) continue;
       const there = { start: blocks(run.start + got - seed.start), length: run.length };
       if (!free.includes(there) || !mirror.shift(got - seed.start)) continue;
       // The other answers may be in the way now.
-      const others = fds.splice(0, fds.length - 1);
-      await Promise.all(others.map(closeFd));
-      if (others.length > 0) await commit();
+      const unwanted = fds.splice(0, fds.length - 1);
+      await Promise.all(unwanted.map(closeFd));
+      if (unwanted.length > 0) await commit();
       const made = (fd: number) => fds.push(fd);
       await mirror.growFrom({ start: got, length: seed.length }, made, commit, blocksPerPage);
       break;
@@ -83,6 +92,22 @@ export function seedOf(run: FreeRun, geometry: Geometry): FreeRun {
     if (piece.length > longest.length) longest = piece;
   }
   return { start: longest.start, length: blocks(Math.min(longest.length, LONGEST_UNWRITTEN)) };
+}
+
+/**
+ * The same with what is free before it in its block group: the allocator looks for what has the very length that is asked
+ * for, and begins with its first block. Pure.
+ *
+ * @param most less than so many blocks more: the file has room for them before the run that it mirrors
+ */
+export function wholeSeed(seed: FreeRun, free: FreeMap, most: number): FreeRun {
+  const { firstDataBlock, blocksPerGroup } = free.geometry;
+  const group = Math.floor((seed.start - firstDataBlock) / blocksPerGroup);
+  const start =
+    free.within(firstDataBlock + group * blocksPerGroup, seed.start + 1).at(-1)?.start ?? seed.start;
+  const more = seed.start - start;
+  const isOneRequest = more < most && seed.length + more <= LONGEST_UNWRITTEN;
+  return isOneRequest ? { start, length: blocks(seed.length + more) } : seed;
 }
 
 /** A temporary file that mirrors a run, so that its windows end where block groups do. */
@@ -139,9 +164,9 @@ class Mirror {
     return liesAt(this.fd, this.#logicalOf(start), length, start, this.#stock.blockSize);
   }
 
-  /** Where blocks begin to lie in one piece that mirror a part of the device, or undefined. */
-  placeOf({ start, length }: FreeRun): Promise<Blocks | undefined> {
-    return placeOf(this.fd, this.#logicalOf(start), length, this.#stock.blockSize);
+  /** Where blocks lie that mirror a part of the device. */
+  mapped({ start, length }: FreeRun): Promise<readonly FreeExtent[]> {
+    return mapped(this.fd, this.#logicalOf(start), length, this.#stock.blockSize);
   }
 
   /**
@@ -170,7 +195,7 @@ class Mirror {
     const window = windowBlocks(blockSize);
     const behind = between(seed.start + seed.length, this.#run.start + this.#run.length);
     const forward = await growForward(this.fd, this.#logicalOf(behind.start), behind, blockSize);
-    if (forward < behind.length || seed.start === this.#run.start) return;
+    if (forward < behind.length || seed.start <= this.#run.start) return;
     // Backward a window must be whole.
     const first = this.#run.start + ((window - (this.#base % window)) % window);
     const before = between(first, seed.start);

@@ -112,9 +112,10 @@ export async function cool(lab: Lab): Promise<void> {
   for (const program of ['e4defrag', 'cp', 'sync', 'filefrag']) await execa(program, { reject: false });
 }
 
-const ROUNDS = 3;
-/** A round that takes longer, in seconds, is the only one. */
-const LONG_ROUND = 60;
+/** At most, and always an odd number of them. */
+const ROUNDS = 5;
+/** Seconds after which no more are begun. */
+const LONG = 240;
 
 /** Brings the image back to what it was, and mounts it again. */
 export type Restore = () => Promise<void>;
@@ -132,18 +133,22 @@ export async function keepMaster(lab: Lab): Promise<Restore> {
   };
 }
 
-/** Runs several rounds, each on the same image anew; a round answers numbers by name, and the medians are answered. */
+/**
+ * Runs several rounds, each on the same image anew; a round answers numbers by name, and the medians are answered. What is
+ * compared should be a number of the round's own: the machine's disk may be slow for minutes.
+ */
 export async function rounds<K extends string>(
   lab: Lab,
   round: (restore: Restore) => Promise<Record<K, number>>,
 ): Promise<Record<K, number>> {
   const restore = await keepMaster(lab);
   const all: Record<K, number>[] = [];
-  let time = 0;
-  while (all.length < ROUNDS && time <= LONG_ROUND) {
+  const end = performance.now() + LONG * 1000;
+  do {
     await restore();
-    time = await seconds(async () => all.push(await round(restore)));
-  }
+    all.push(await round(restore));
+  } while (all.length < ROUNDS && (all.length % 2 === 0 || performance.now() < end));
+  console.table(all);
   const keys = Object.keys(all[0]) as K[];
   const medians = keys.map((key) => [key, median(all.map((numbers) => numbers[key]))]);
   return Object.fromEntries(medians) as Record<K, number>;

@@ -9,8 +9,11 @@ import { residentPages } from '../../lib/kernel/cache.ts';
 import { fiemap } from '../../lib/kernel/fiemap.ts';
 import { O } from '../../lib/kernel/handle.ts';
 import { getIoPriority, IO_CLASS } from '../../lib/kernel/priority.ts';
-import { bytes } from '../../lib/layout/units.ts';
+import { mergeExtents } from '../../lib/layout/extents.ts';
+import { blocks, bytes } from '../../lib/layout/units.ts';
+import { EarlyReading } from '../../lib/move/earlyReading.ts';
 import { findPressureFile, readNow } from '../../lib/move/pace/counters.ts';
+import { planFile } from '../../lib/plan/plan.ts';
 import { filefrag, identify, MiB, type Lab } from '../support/lab.ts';
 import { useLab } from '../support/use.ts';
 
@@ -196,20 +199,55 @@ test('a state that cannot be written is told of, and the run goes on', async () 
   expect(events.some((event) => event.type === 'notice' && event.message.includes('ENOTDIR'))).toBe(true);
 });
 
-test('what was cached stays cached, and what was not is not', async () => {
+const cached = async (l: Lab, name: string) => residentPages(await l.open(name), bytes(0), bytes(4 * MiB));
+
+/** Has a part of a file cached. @returns which pages */
+async function cachePart(l: Lab, name: string): Promise<Uint8Array> {
+  const fd = await l.open(name);
+  readSync(fd, Buffer.alloc(MiB), 0, MiB, MiB);
+  const pages = await cached(l, name);
+  expect(pages.includes(0) && pages.includes(1)).toBe(true);
+  return pages;
+}
+
+test.each([['a'], ['a', 'b']])(
+  'what was cached stays cached, and what was not is not: %s',
+  async (...names) => {
+    const l = await useLab();
+    await fragmented(l, ...names);
+    const before = await cachePart(l, 'a');
+    const { summary } = await run(l.mountPoint);
+    expect(summary).toMatchObject({ defragmented: names.length });
+    expect(await cached(l, 'a')).toEqual(before);
+    for (const other of names.slice(1)) expect((await cached(l, other)).includes(1)).toBe(false);
+  },
+);
+
+test('reading that begins by the plan of the scan goes on when it holds, and leaves nothing when not', async () => {
   const l = await useLab();
-  await fragmented(l, 'a', 'b');
-  const fd = await l.open('a');
-  const some = Buffer.alloc(MiB);
-  readSync(fd, some, 0, MiB, MiB);
-  const cached = async (name: string) => residentPages(await l.open(name), bytes(0), bytes(4 * MiB));
-  const before = await cached('a');
-  expect(before.includes(0) && before.includes(1)).toBe(true);
-  closeSync(openSync(l.path('a'), 'r'));
-  const { summary } = await run(l.mountPoint);
-  expect(summary).toMatchObject({ defragmented: 2 });
-  expect(await cached('a')).toEqual(before);
-  expect((await cached('b')).includes(1)).toBe(false);
+  await fragmented(l, 'a');
+  const before = await cachePart(l, 'a');
+  const fd = await l.open('a', O.RDWR);
+  const extents = mergeExtents(await fiemap(fd, l.blockSize));
+  const options = { fragmentBlocks: Infinity, longestRun: blocks(32_768) };
+  const plan = planFile(extents, blocks((4 * MiB) / l.blockSize), options);
+  if (typeof plan === 'string') expect.unreachable(plan);
+  const file = { fd, plan, path: Buffer.from('a'), segments: [], moved: 0, toDrop: [] };
+  const more = { error: undefined, writeFailed: false, stopped: undefined };
+  const early = new EarlyReading({ blockSize: l.blockSize, pageSize: bytes(4096), dropFolios: false });
+
+  early.begin(fd, plan);
+  expect(await early.of([{ ...file, ...more, plan: { ...plan } }])).toBeUndefined();
+  expect(await cached(l, 'a')).toEqual(before);
+
+  early.begin(fd, plan);
+  const reading = await early.of([{ ...file, ...more }]);
+  const { uncached } = await reading!.ready(fd, bytes(0), bytes(4 * MiB));
+  await reading!.close();
+  expect(uncached.reduce((sum, { length }) => sum + length, 0)).toBe(
+    before.filter((page) => page === 0).length * 4096,
+  );
+  expect((await cached(l, 'a')).includes(0)).toBe(false);
 });
 
 test('every thread of the process steps back, and forward again', async () => {

@@ -12,12 +12,14 @@ import { blocks, bytes } from '../../lib/layout/units.ts';
 import { DonorStock, reserveOf } from '../../lib/place/donors.ts';
 import { placeExactly, type ExactPlacement, type FileBlock, type Site } from '../../lib/place/exact.ts';
 import { FreeMap, piecesOf, type FreeRun } from '../../lib/place/freeMap.ts';
+import { allocateLong } from '../../lib/place/longRun.ts';
 import { freeNearby } from '../../lib/place/nearby.ts';
 import { place } from '../../lib/place/place.ts';
 import type { PlacementStep } from '../../lib/report/events.ts';
 import { restoreLeftOver, SearchDepth } from '../../lib/place/searchDepth.ts';
 import { planFile, type FilePlan } from '../../lib/plan/plan.ts';
 import { inspectFilesystem, kernelName } from '../../lib/scan/filesystem.ts';
+import { Crumbs } from '../support/crumble.ts';
 import { IN_VM, MiB, scaled, type Lab } from '../support/lab.ts';
 import { useLab } from '../support/use.ts';
 
@@ -251,6 +253,20 @@ describe('the ladder', () => {
       expect({ round, pieces, steps }).toMatchObject({ pieces: [count] });
     }
     expect(rounds).toBeGreaterThan(2);
+  });
+
+  test('asks for a long run no more when all that is left is small pieces', async () => {
+    const l = await useLab({ size: 256 * MiB, mkfs: ['-m', '0'] });
+    await Crumbs.make(l, 20261129, 45);
+    const dirFd = await l.open('.', O.RDONLY);
+    const depth = await SearchDepth.of(await inspectFilesystem(dirFd), dirFd);
+    const run = { start: blocks(25_000), length: blocks(10_000) };
+    const stock = new DonorStock([dirFd], l.blockSize);
+    onTestFinished(() => stock.close());
+    expect(await stock.spendable()).toBeGreaterThan(2 * run.length);
+    await allocateLong(run, FreeMap.of([run], GEOMETRY), stock, depth!, () => fsyncFd(dirFd), 1);
+    // There is room for another answer, which would take thousands of looks at all of free space.
+    expect(new Set(Array.from(stock.runs(), ({ donorFd }) => donorFd)).size).toBe(1);
   });
 
   test('says what was wanted and what there is when there is nothing better', async () => {

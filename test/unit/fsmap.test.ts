@@ -1,21 +1,23 @@
 import { expect, test } from 'vitest';
-import { FsmapTable } from '../../lib/kernel/fsmap.ts';
+import fc from 'fast-check';
+import { FsmapTable, freeOf } from '../../lib/kernel/fsmap.ts';
 import { bytes } from '../../lib/layout/units.ts';
 
 const BLOCK = bytes(4096);
 /** fs/ext4/fsmap.h, EXT4_FMR_OWN_INODES: ext4's letter, and a number. */
 const INODES = (0x66n << 32n) | 5n;
 
-/** Records as the addon answers them: first block, blocks, owner. */
-const table = (records: readonly (readonly [number, number, bigint])[], from = 0, to = Infinity) =>
-  new FsmapTable(
-    BigUint64Array.from(
-      records.flatMap(([start, length, owner]) => [BigInt(start) * 4096n, BigInt(length) * 4096n, owner, 0n]),
-    ),
-    BLOCK,
-    from,
-    to,
+/** First block, blocks, owner. */
+type Fields = readonly [number, number, bigint];
+
+/** Records as the addon answers them. */
+const wordsOf = (records: readonly Fields[]) =>
+  BigUint64Array.from(
+    records.flatMap(([start, length, owner]) => [BigInt(start) * 4096n, BigInt(length) * 4096n, owner, 0n]),
   );
+
+const table = (records: readonly Fields[], from = 0, to = Infinity) =>
+  new FsmapTable(wordsOf(records), BLOCK, from, to);
 
 test('records tell what blocks are used for, also where the device is very large', () => {
   const far = 2 ** 40;
@@ -60,4 +62,20 @@ test('none is a table too', () => {
   const none = table([]);
   expect([...none]).toEqual([]);
   expect(none.end).toBe(0);
+});
+
+test('what is free is the same without making records of the rest, short ones left out', () => {
+  const record = fc.tuple(
+    fc.oneof(fc.nat(200), fc.constant(2 ** 40)),
+    fc.oneof(fc.integer({ min: 1, max: 60 }), fc.constant(2 ** 21)),
+    fc.constantFrom(1n, 2n, INODES, (0x66n << 32n) | 1n),
+  );
+  const bound = fc.nat(150);
+  fc.assert(
+    fc.property(fc.array(record), bound, fc.oneof(bound, fc.constant(Infinity)), (records, from, to) => {
+      expect(freeOf(wordsOf(records), BLOCK, from, to, 1)).toEqual(table(records, from, to).free());
+      const long = records.filter(([, length, owner]) => length >= 20 || owner !== 1n);
+      expect(freeOf(wordsOf(records), BLOCK, from, to, 20)).toEqual(table(long, from, to).free());
+    }),
+  );
 });

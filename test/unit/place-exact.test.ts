@@ -3,8 +3,8 @@ import { describe, expect, test } from 'vitest';
 import { blocks, bytes } from '../../lib/layout/units.ts';
 import type { Run } from '../../lib/place/assign.ts';
 import { byStretch, slotFor, windowBlocks, type Site, type Slot } from '../../lib/place/exact.ts';
-import { usualGeometry } from '../../lib/place/freeMap.ts';
-import { seedOf } from '../../lib/place/longRun.ts';
+import { FreeMap, usualGeometry } from '../../lib/place/freeMap.ts';
+import { seedOf, wholeSeed } from '../../lib/place/longRun.ts';
 
 const siteAt = (side: 'before' | 'behind', start: number, length: number, logical = 0): Site =>
   ({
@@ -188,5 +188,17 @@ describe('what a long run is grown from', () => {
     expect(seed(30_000, 10_000)).toEqual({ start: 32_768, length: 7232 });
     expect(seed(10_000, 30_000)).toEqual({ start: 10_000, length: 22_768 });
     expect(seed(30_000, 100_000)).toEqual({ start: 32_768, length: 32_767 });
+  });
+
+  test('is asked for with what is free before it in its group, as the allocator finds it', () => {
+    const free = FreeMap.of([{ start: 35_001, length: 63_303 }], geometry);
+    const whole = (start: number, length: number, most = 2048) =>
+      wholeSeed({ start: blocks(start), length: blocks(length) }, free, most);
+    expect(whole(36_864, 28_672)).toEqual({ start: 35_001, length: 30_535 });
+    // It begins with its group, or there is no room for as much before it in the file.
+    expect(whole(65_536, 32_767)).toEqual({ start: 65_536, length: 32_767 });
+    expect(whole(36_864, 28_672, 1863)).toEqual({ start: 36_864, length: 28_672 });
+    // More than one allocation can get.
+    expect(whole(36_864, 30_905)).toEqual({ start: 36_864, length: 30_905 });
   });
 });
