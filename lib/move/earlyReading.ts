@@ -1,4 +1,3 @@
-import { FADV, fadvise } from '../kernel/cache.ts';
 import type { SystemError } from '../kernel/errors.ts';
 import type { FilePlan } from '../plan/plan.ts';
 import { fail, type MovingFile } from './pipeline.ts';
@@ -35,24 +34,19 @@ export class EarlyReading {
     const begun = this.#begun;
     if (begun === undefined) return undefined;
     const file = files.find(({ fd }) => fd === begun.fd);
-    if (file === undefined || file.plan !== begun.plan || files.length > 1) {
-      await this.end();
-      return undefined;
-    }
-    this.#begun = undefined;
+    const holds = file?.plan === begun.plan && files.length === 1;
+    if (holds) this.#begun = undefined;
+    else await this.end();
+    if (file === undefined) return undefined;
     this.#file = file;
     for (const error of this.#failures) fail(file, error);
-    return begun.reading;
+    return holds ? begun.reading : undefined;
   }
 
-  /** Ends what has begun, before its file is closed. The cache is what it was. */
+  /** Ends what has begun, before its file is closed. The cache is what it was, as far as others leave it. */
   async end(): Promise<void> {
     const begun = this.#begun;
     this.#begun = undefined;
-    if (begun === undefined) return;
-    const { fd, reading } = begun;
-    for (const { offset, length } of await reading.abandon()) {
-      await fadvise(fd, offset, length, FADV.DONTNEED).catch(() => undefined);
-    }
+    await begun?.reading.abandon();
   }
 }

@@ -33,8 +33,8 @@ const MOST_COST = 1.5;
 const SHARE = 0.8;
 /** Windows that turn out not to be clearable before it is given up. */
 const TRIES = 12;
-/** Free runs that are made longer for what is in the way of one window. */
-const MOST_GROWN = 12;
+/** Free runs that are made longer for what is in the way, while one window is looked for. */
+const MOST_GROWN = 6;
 /** What it takes to look at all of free space, compared with what is done before it is looked at again. */
 const LOOK_SHARE = 0.05;
 
@@ -43,7 +43,7 @@ const LONG_LOOK = 50;
 
 /** Short ranges get a window together, of so many bytes. */
 const POOLED = 8 * MiB;
-/** Needs in a row for which no window can be cleared before it is given up. */
+/** Needs in a row, windows for one, or places for what is in one, that are not to be had before it is given up. */
 const MOST_FAILED = 4;
 /** What is to become a longer free run has that much in it at least, or it is one already but for its end. */
 const WORTH_GROWING = 0.15;
@@ -288,6 +288,8 @@ export class RoomMaker {
     const survey = this.#survey as Survey;
     const hopeless: Window[] = [];
     let length = Math.max(least, Math.min(most, LARGEST_WINDOW / filesystem.blockSize));
+    /** Windows of that length for which there are no places to be made. */
+    let short: Window[] = [];
     let grown = 0;
     let why = '';
     while (hopeless.length < TRIES && !budget.signal.aborted) {
@@ -307,20 +309,25 @@ export class RoomMaker {
         length,
         mostCost,
         immovable: this.#immovable,
-        apart: [...hopeless, ...this.#touched],
+        apart: [...hopeless, ...short, ...this.#touched],
       };
       const window = terrain.cheapest({ ...demands, snug: true }) ?? terrain.cheapest(demands);
       if (window === undefined || shortageOf(window) > 0) {
-        // What is in the way is longer than free runs are: longer ones can be made first, as long as that helps.
+        // What is in the way is longer than free runs are: longer ones can be made first.
         if (window !== undefined && grown < MOST_GROWN && (yield* this.#grow(window, around, context))) {
           grown++;
           continue;
         }
-        if (length === least) {
+        if (window !== undefined && short.length < MOST_FAILED) {
+          // It may go better elsewhere.
+          short.push(window);
+        } else if (length > least) {
+          length = Math.max(least, Math.ceil(length / 2));
+          short = [];
+        } else {
           why += 'no window can be cleared for it';
           break;
         }
-        length = Math.max(least, Math.ceil(length / 2));
         continue;
       }
       const reason = `${why}${size(window.cost)} of other files go out of the way`;
@@ -345,17 +352,24 @@ export class RoomMaker {
   ): AsyncGenerator<Outcome, boolean, void> {
     const { terrain } = this.#terrain!;
     const longest = Math.max(...window.packing.unplaced.map((i) => window.extents[i].length));
-    for (let length = Math.max(longest, shortageOf(window)); ; length = Math.max(longest, length >> 1)) {
+    const apart = [window, ...this.#touched];
+    let failed = 0;
+    for (let length = Math.max(longest, shortageOf(window)); failed < MOST_FAILED;) {
+      if (context.budget.signal.aborted) return false;
       const smaller = terrain.cheapest({
         length,
         mostCost: Math.ceil(length * MOST_COST),
         leastCost: Math.ceil(length * WORTH_GROWING),
         immovable: this.#immovable,
-        apart: [window, ...this.#touched],
+        apart,
       });
       if (smaller !== undefined && shortageOf(smaller) === 0) {
         const result = yield* this.#evacuate(smaller, longest, around, context);
-        if (!('tokens' in result)) return false;
+        if (!('tokens' in result)) {
+          failed++;
+          apart.push(smaller);
+          continue;
+        }
         await context.barrier.commit();
         await Promise.all(result.fds.map(closeFd));
         // However long that takes: without it nobody knew that there is such a run now.
@@ -364,7 +378,9 @@ export class RoomMaker {
         return true;
       }
       if (length === longest) return false;
+      length = Math.max(longest, length >> 1);
     }
+    return false;
   }
 
   async *#evacuate(

@@ -193,11 +193,22 @@ export class ReadAhead {
     return { start: bytes(start), size: bytes(roundUp(offset + length, pageSize) - start) };
   }
 
-  /** As {@link close}. @returns what was not in the cache before and may be now */
-  async abandon(): Promise<readonly Stretch[]> {
+  /** As {@link close}, and drops what it brought into the cache. */
+  async abandon(): Promise<void> {
     await this.close();
-    const readings = this.#pieces.flatMap(({ reading }) => reading ?? []);
-    return (await Promise.all(readings)).flatMap(({ uncached }) => uncached);
+    for (const { fd, reading } of this.#pieces) {
+      const { uncached } = (await reading?.catch(() => undefined)) ?? KEEP;
+      for (const { offset, length } of uncached) {
+        try {
+          // What is still on its way would not be dropped.
+          await readThrough(fd, offset, length);
+          await fadvise(fd, offset, length, FADV.DONTNEED);
+        } catch (error) {
+          // What cannot be read is not in the cache.
+          if (!isSystemFailure(error)) throw error;
+        }
+      }
+    }
   }
 
   /** Stops, and waits for what is under way: the files may be closed then. Never rejects. */

@@ -38,7 +38,8 @@ export class Shelves {
     const used = new Set<number>();
     for (let run = firstEndingBehind(this.#free, from); run < count && start[run] < to; run++) {
       used.add(run);
-      // Both its ends are outside only where all of the stretch is free.
+      // Both its ends are outside only where all of the stretch is free. Of what lies behind it the allocator, which begins
+      // with a run's first block, may give less: that shows when it is asked.
       rest.give(run, Math.max(0, from - start[run], start[run] + length[run] - to));
     }
     const bins = new Map<number, number[]>();

@@ -35,7 +35,7 @@ const MOST_BESIDES = 16;
 
 /**
  * Allocates a free run that is longer than one allocation. The allocator is asked for as much as the run has in one block
- * group, which few others have; from there on the run is grown forward and backward, window by window. Where the
+ * group, or as what is free there has, which few others have; from there on the run is grown forward and backward, window by window. Where the
  * allocator finds that much elsewhere, in the middle of as much free space, the run is taken from there.
  *
  * The stock gets what was allocated: the run, as far as it was to be had, and what the allocator answered instead.
@@ -54,8 +54,11 @@ export async function allocateLong(
 ): Promise<void> {
   const fds: number[] = [];
   try {
-    const seed = wholeSeed(seedOf(run, free.geometry), free, windowBlocks(stock.blockSize));
+    const plain = seedOf(run, free.geometry);
+    const whole = wholeSeed(plain, free, windowBlocks(stock.blockSize));
     for (let attempt = 0; attempt < TRIES; attempt++) {
+      // In turns: the first is got where the run is rather, the second wherever as much begins with a window.
+      const seed = attempt % 2 === 0 ? whole : plain;
       const before = Math.max(0, run.start - seed.start);
       if (before + run.length + MOST_BESIDES > (await stock.spendable())) break;
       const mirror = await Mirror.open(run, free.geometry, stock);

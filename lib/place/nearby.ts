@@ -5,7 +5,7 @@ import { FreeMap, type Geometry } from './freeMap.ts';
 /** Block groups on either side: of 128 MiB each with blocks of 4 KiB. */
 const GROUPS = 32;
 
-/** Blocks. What is looked for is a thousand times as long, and shorter runs are most of those that there are. */
+/** Blocks. What is looked for is hundreds of times as long, and shorter runs are most of those that there are. */
 const LEAST = blocks(64);
 
 /**

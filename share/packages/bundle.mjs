@@ -1,6 +1,6 @@
 // Bundles the command into dist/cli. What a start reads are few files, each with what is needed together: opening thirty
 // small ones took a tenth of the time until the first file was looked at.
-import { chmodSync, renameSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, renameSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { rolldown } from 'rolldown';
 
@@ -17,6 +17,8 @@ const FILES = {
 
 const groups = Object.entries(FILES).map(([name, modules], i, all) => {
   const paths = new Set(modules.map((module) => `${dist}${module}.js`));
+  for (const path of paths)
+    if (!existsSync(path)) throw new Error(`${path} is to be in ${name} and is not there`);
   return { name, priority: all.length - i, test: (id) => paths.has(id) };
 });
 

@@ -123,6 +123,8 @@ describe('planning', () => {
 });
 
 describe('relocating', () => {
+  const endOf = ({ logical, length }: { logical: number; length: number }) => logical + length;
+
   test('parts of extents move, the rest stays', () => {
     const moved = relocate(scattered(10, 10), [
       { logical: blocks(4), physical: blocks(5000), length: blocks(10) },
@@ -161,6 +163,13 @@ describe('relocating', () => {
         // Merged, and as much as before.
         expect(mergeExtents(after)).toBe(after);
         expect(after.blocks).toBe(extents.blocks);
+        // The same where one goes over several extents, and over holes.
+        const wide = pieces.flatMap((piece, i) =>
+          i % 3 !== 0
+            ? []
+            : [{ ...piece, length: endOf(pieces[Math.min(i + 2, pieces.length - 1)]) - piece.logical }],
+        ) as unknown as typeof moves;
+        expect(fragmentsAfter(extents, wide)).toBe(countFragments(relocate(extents, wide)));
       }),
     );
   });
