@@ -35,8 +35,9 @@ const MOST_BESIDES = 16;
 
 /**
  * Allocates a free run that is longer than one allocation. The allocator is asked for as much as the run has in one block
- * group, or as what is free there has, which few others have; from there on the run is grown forward and backward, window by window. Where the
- * allocator finds that much elsewhere, in the middle of as much free space, the run is taken from there.
+ * group, or as what is free there has, which few others have; from there on the run is grown forward and backward, window
+ * by window. Where the allocator finds that much elsewhere, in the middle of as much free space, the run is taken from
+ * there.
  *
  * The stock gets what was allocated: the run, as far as it was to be had, and what the allocator answered instead.
  *
