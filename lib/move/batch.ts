@@ -10,13 +10,14 @@ import type { SearchDepth } from '../place/searchDepth.ts';
 import type { PlanOptions } from '../plan/plan.ts';
 import type { Filesystem } from '../scan/filesystem.ts';
 import type { Reason } from '../scan/reasons.ts';
-import { openParent } from '../scan/scan.ts';
+import { openParent, type ScannedFile } from '../scan/scan.ts';
 import { allOf } from './allOf.ts';
 import type { Barrier } from './barrier.ts';
 import type { Budget } from './budget.ts';
 import { leftAlone, placesOf, type Candidate, type Outcome } from './candidate.ts';
 import { inDirectoryOrder } from './directoryOrder.ts';
 import { EarlyReading } from './earlyReading.ts';
+import type { HeadStart } from './headStart.ts';
 import { dropWritten, failure, judge, measure } from './judge.ts';
 import { Leases } from './lease.ts';
 import type { Measurement } from './measure.ts';
@@ -24,7 +25,7 @@ import type { Memory } from './memory.ts';
 import { openAll, type Job } from './opening.ts';
 import type { Pace } from './pace/pace.ts';
 import { exchangeAll, fail, type MovingFile } from './pipeline.ts';
-import { ReadAhead } from './readAhead.ts';
+import { ReadAhead, readableOf } from './readAhead.ts';
 import type { UndoLog } from './undo.ts';
 import { watched, Watchdog } from './watchdog.ts';
 
@@ -52,6 +53,8 @@ export interface BatchContext {
   readonly placer: Placer;
   /** Files that found no good place before shall have the best there is. */
   readonly lastChance?: boolean;
+  /** What has been begun with the only file that there is. */
+  readonly headStart?: HeadStart | undefined;
   /** Where the allocator can be made to look longer. */
   readonly searchDepth: SearchDepth | undefined;
   /** The share of the filesystem that always stays free, where it is not the usual one. */
@@ -120,16 +123,17 @@ async function* carryOut(
   let untold: readonly Job[] = [];
   /** Those that may have been exchanged, and are still to be judged. */
   let unjudged: readonly Job[] = [];
-  const early = new EarlyReading(readingContext(context));
+  const { headStart } = context;
+  const early = headStart?.reading ?? new EarlyReading(readingContext(context));
   let readAhead: ReadAhead | undefined;
-  const nearby = lookNearby(inOrder, context);
+  const nearby = headStart === undefined ? lookNearby(inOrder, context) : headStart.near;
   try {
     const opened = await openAll(inOrder, surroundings, leases, early);
     untold = jobs = opened.jobs;
     // The device has nothing else to do while places are looked for.
     readAhead = await early.of(jobs);
-    readAhead ??= new ReadAhead(jobs, readingContext(context, jobs));
-    readAhead.start();
+    readAhead ??= new ReadAhead(readableOf(jobs, blockSize), readingContext(context, jobs));
+    void readAhead.start();
     yield* opened.outcomes;
     const placing = { ...context, stock: anotherStock(), anotherStock, near: await nearby };
     const placed = yield* placeAll(jobs, placing);
@@ -186,13 +190,24 @@ async function* carryOut(
 /** What is free where a large file lies, for which the allocator alone would hardly find one run. */
 async function lookNearby(
   candidates: readonly Candidate[],
-  { dirFd, filesystem: { blockSize, geometry } }: BatchContext,
+  context: BatchContext,
 ): Promise<FreeMap | undefined> {
   const large = candidates.find(
-    (candidate) => placesOf(candidate) === undefined && candidate.planned > LONGEST_UNWRITTEN * blockSize,
+    (candidate) => placesOf(candidate) === undefined && isLarge(candidate.planned, context),
   );
-  if (large === undefined) return undefined;
-  const [around = 0] = large.file.extents.physical;
+  return large && freeAround(large.file, context);
+}
+
+/** Whether it takes more than one allocation. */
+export const isLarge = (planned: Bytes, { filesystem: { blockSize } }: BatchContext): boolean =>
+  planned > LONGEST_UNWRITTEN * blockSize;
+
+/** What is free where a file lies. */
+export function freeAround(
+  { extents }: ScannedFile,
+  { dirFd, filesystem: { blockSize, geometry } }: BatchContext,
+): Promise<FreeMap | undefined> {
+  const [around = 0] = extents.physical;
   return freeNearby(dirFd, blockSize, geometry, around);
 }
 

@@ -45,6 +45,7 @@ import { moveBatch, placeWhereFree, type BatchContext } from './batch.ts';
 import { Budget, type BudgetLimit } from './budget.ts';
 import { leftAlone, type Candidate, type Outcome, type Verdict } from './candidate.ts';
 import { BATCH, Gathering } from './gathering.ts';
+import { HeadStart } from './headStart.ts';
 import { lockFilesystem } from './lock.ts';
 import { RoomMaker } from './makeRoom.ts';
 import { Measurement } from './measure.ts';
@@ -248,9 +249,14 @@ export class Run {
   async *target(target: Target, tables: TableScan | undefined): AsyncGenerator<MovingEvent, void, void> {
     // Before the lock is waited for.
     if (tables !== undefined) await import('../plan/discovery.ts');
-    yield* this.at(target, tables !== undefined, this.options, (context) =>
-      this.#work(target, tables, context),
-    );
+    const asked = this.scanner.askFor(target);
+    try {
+      yield* this.at(target, tables !== undefined, this.options, (context) =>
+        this.#work(target, tables, context),
+      );
+    } finally {
+      await asked;
+    }
   }
 
   async *#work(
@@ -460,38 +466,44 @@ export class Run {
     const { blockSize } = context.filesystem;
     const gathering = new Gathering();
     const { signal } = context.budget;
-    for await (const item of this.scanner.scan(target)) {
-      if (signal.aborted) {
-        this.account.leftComplete = false;
-        break;
+    let headStart: HeadStart | undefined;
+    try {
+      for await (const item of this.scanner.scan(target)) {
+        if (signal.aborted) {
+          this.account.leftComplete = false;
+          break;
+        }
+        if (item.kind === 'skip') {
+          yield this.tally.skip(item.path, item.reason);
+          continue;
+        }
+        if (item.kind === 'failed') {
+          yield this.tally.fail(item.path, item.error);
+          continue;
+        }
+        this.tally.files++;
+        if (this.#arranged.has(item.inode)) continue;
+        if (target.kind === 'file') headStart = await HeadStart.begin(item, context);
+        const planned = planScanned(item, context.planOptions);
+        if (typeof planned === 'string') {
+          const fragments = countFragments(item.extents);
+          this.account.count(fragments);
+          yield this.tally.skip(item.path, planned, fragments);
+          continue;
+        }
+        const size = toBytes(planned.blocks, blockSize);
+        this.account.bytesPlanned += size;
+        for (const batch of gathering.add({ file: item, planned: size, plan: planned })) {
+          yield* this.move(batch, context);
+        }
       }
-      if (item.kind === 'skip') {
-        yield this.tally.skip(item.path, item.reason);
-        continue;
-      }
-      if (item.kind === 'failed') {
-        yield this.tally.fail(item.path, item.error);
-        continue;
-      }
-      this.tally.files++;
-      if (this.#arranged.has(item.inode)) continue;
-      const planned = planScanned(item, context.planOptions);
-      if (typeof planned === 'string') {
-        const fragments = countFragments(item.extents);
-        this.account.count(fragments);
-        yield this.tally.skip(item.path, planned, fragments);
-        continue;
-      }
-      const size = toBytes(planned.blocks, blockSize);
-      this.account.bytesPlanned += size;
-      for (const batch of gathering.add({ file: item, planned: size, plan: planned })) {
-        yield* this.move(batch, context);
-      }
+      // A stopped walk ends quietly, too.
+      if (this.options.signal?.aborted) this.account.leftComplete = false;
+      yield* this.move(gathering.take(), context, headStart);
+      yield* this.#moveWaiting(context);
+    } finally {
+      await headStart?.end();
     }
-    // A stopped walk ends quietly, too.
-    if (this.options.signal?.aborted) this.account.leftComplete = false;
-    yield* this.move(gathering.take(), context);
-    yield* this.#moveWaiting(context);
   }
 
   /** A whole filesystem's files, what gains most for each byte moved first, while the scan still goes on. */
@@ -601,13 +613,19 @@ export class Run {
     }
   }
 
-  /** Moves files, in as many rounds as that takes. */
+  /**
+   * Moves files, in as many rounds as that takes.
+   *
+   * @param headStart of the only file; the caller ends it
+   */
   async *move(
     candidates: readonly Candidate[],
     context: BatchContext,
+    headStart?: HeadStart,
   ): AsyncGenerator<MovingEvent, void, void> {
     const { signal } = context.budget;
     let queue = candidates;
+    let round = { ...context, headStart };
     while (queue.length > 0) {
       // Before anything is opened: a pause holds up nobody.
       for await (const pause of context.pace.wait(0, signal)) yield this.#pause(pause);
@@ -616,13 +634,14 @@ export class Run {
         for (const candidate of queue) yield* this.#report(leftAlone(candidate, context.ending()), context);
         return;
       }
-      for await (const outcome of moveBatch(queue, context)) {
+      for await (const outcome of moveBatch(queue, round)) {
         if (outcome.kind === 'again') again.push(outcome.candidate);
         else if (this.#waiting !== undefined && foundNoPlace(outcome)) this.#waiting.push(outcome);
         else yield* this.#report(outcome, context);
       }
       await this.saveNowAndThen();
       queue = again;
+      round = { ...context, headStart: undefined };
       // The blocks that this round vacated can be allocated only when their freeing is committed.
       if (queue.length > 0) await context.barrier.commit();
     }

@@ -22,7 +22,7 @@ import type { Outcome } from './candidate.ts';
 import { dropCached, putBack, syncAll } from './judge.ts';
 import { Leases } from './lease.ts';
 import { exchangeAll, type MovingFile } from './pipeline.ts';
-import { ReadAhead } from './readAhead.ts';
+import { ReadAhead, readableOf } from './readAhead.ts';
 
 /** Files that are open, and exchanged, at a time. */
 const GROUP = filesAtOnce(64);
@@ -182,8 +182,8 @@ async function* evacuateGroup(
       }
       file.segments = segments;
     }
-    readAhead = new ReadAhead(files, readingContext(context, files));
-    readAhead.start();
+    readAhead = new ReadAhead(readableOf(files, blockSize), readingContext(context, files));
+    void readAhead.start();
     unjudged = files;
     let before = 0;
     const blocksPerPage = Math.max(1, context.pageSize / blockSize);

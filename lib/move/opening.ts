@@ -16,6 +16,7 @@ import { leftAlone, movedEarlier, placesOf, type Candidate, type Outcome } from 
 import type { EarlyReading } from './earlyReading.ts';
 import type { Leases } from './lease.ts';
 import type { MovingFile } from './pipeline.ts';
+import { stretchesOf } from './readAhead.ts';
 
 /** A candidate that is open, with what is to be moved of it as it lies now. */
 interface Opened {
@@ -143,14 +144,16 @@ async function openOne(
   const { file } = candidate;
   let toClose: number | undefined;
   try {
-    const fd = await openForMove(file);
+    const fd = context.headStart?.takeFd() ?? (await openForMove(file));
     if (fd === undefined) return leftAlone(candidate, 'vanished');
     toClose = fd;
     // Who executes a program must not find it open for writing, and --exclusive means what it says.
     const whenWanted = exclusive || file.executable ? 'stop' : 'release';
     if (!(await leases.take(fd, whenWanted)) && exclusive) return leftAlone(candidate, 'open-elsewhere');
     // What an earlier round has moved is planned anew.
-    if (candidate.plan !== undefined && candidate.earlier === undefined) early?.begin(fd, candidate.plan);
+    if (candidate.plan !== undefined && candidate.earlier === undefined && early?.hasBegun === false) {
+      void early.begin(fd, [...stretchesOf(candidate.plan, filesystem.blockSize)]);
+    }
     const { extents, size } = await currentLayout(fd, file);
     const before = {
       fragments: countFragments(extents),

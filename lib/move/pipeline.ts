@@ -16,7 +16,7 @@ const MiB = 1024 * KiB;
 /** For a file that others have open: a shorter wait for them. */
 const SHORT_CHUNK = 8 * MiB;
 /** Chunks being written back while the next ones are exchanged: MOVE_EXT itself never waits for dirty pages. */
-const MOST_FLUSHING = 1;
+const MOST_FLUSHING = 2;
 /** A piece that shows whether the kernel commits for every page, and the milliseconds that it takes when it does. */
 const STORM_PROBE = { bytes: 256 * KiB, time: 50 };
 

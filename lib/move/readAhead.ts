@@ -27,6 +27,11 @@ const PIECE = 4 * MiB;
 const READ_STEP = bytes(128 * 1024);
 /** Calls at a time. They only fill the device's queue: more would keep the other calls from a thread. */
 const LANES = 2;
+/**
+ * What one call may take in milliseconds, and pieces that it asks for at most. No lane gets its next while this process's
+ * own thread is busy, so it should not be soon; and nobody can stop a call, so it must not be late.
+ */
+const CALL = { time: 30, pieces: 16 };
 
 /** A stretch of a file. */
 export interface Stretch {
@@ -46,7 +51,8 @@ const KEEP: Prefetched = { uncached: [], stuck: false };
 
 export interface ReadableFile {
   readonly fd: number;
-  readonly plan: FilePlan;
+  /** What is going to be exchanged, in order. */
+  readonly stretches: Iterable<Stretch>;
 }
 
 export interface ReadAheadContext {
@@ -65,6 +71,20 @@ interface Piece extends Stretch {
   reading: Promise<Prefetched> | undefined;
 }
 
+/** What is known of a stretch that was asked for. */
+interface Asked {
+  readonly uncached: readonly Stretch[];
+  /** Its first page, and which pages could not be dropped where that was tried. */
+  readonly start: Bytes;
+  readonly kept?: Uint8Array | undefined;
+}
+
+interface Waiting {
+  readonly piece: Piece;
+  readonly resolve: (found: Prefetched) => void;
+  readonly reject: (error: unknown) => void;
+}
+
 /**
  * Brings what is going to be exchanged into the cache, ahead of the exchange and in its order: EXT4_IOC_MOVE_EXT would
  * read it page by page, one request after the other. It may begin before it is known where anything goes.
@@ -72,7 +92,11 @@ interface Piece extends Stretch {
 export class ReadAhead {
   readonly #context: ReadAheadContext;
   readonly #pieces: readonly Piece[];
-  readonly #lanes: Promise<unknown>[] = Array.from({ length: LANES }, () => Promise.resolve());
+  /** Large pieces that were asked for and are not begun yet. */
+  readonly #waiting: Waiting[] = [];
+  #freeLanes = LANES;
+  /** Pieces that one call asks for. */
+  #together = 1;
   /** The piece in use, and the first that is not asked for yet. */
   #first = 0;
   #next = 0;
@@ -83,12 +107,13 @@ export class ReadAhead {
 
   constructor(files: readonly ReadableFile[], context: ReadAheadContext) {
     this.#context = context;
-    this.#pieces = [...piecesOf(files, context.blockSize)];
+    this.#pieces = [...piecesOf(files)];
   }
 
-  /** Begins with the first pieces. */
-  start(): void {
+  /** Begins with the first pieces. @returns what waits until the first of them has been asked for */
+  start(): Promise<unknown> {
     this.#goOn(0);
+    return Promise.allSettled(this.#pieces.slice(0, LANES).flatMap(({ reading }) => reading ?? []));
   }
 
   /** Waits until a stretch of a file has been asked for. Stretches come in the order of the files and their plans. */
@@ -150,32 +175,76 @@ export class ReadAhead {
 
   /** Large pieces wait for their turn; small ones share their way, so they all go at once. */
   #inLane(piece: Piece): Promise<Prefetched> {
-    const lane = this.#next % LANES;
-    const reading = this.#lanes[lane].then(() => (this.#closed ? KEEP : this.#prefetch(piece)));
-    this.#lanes[lane] = reading;
-    return reading;
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ piece, resolve, reject });
+      if (this.#freeLanes > 0) void this.#lane();
+    });
   }
 
-  async #prefetch({ fd, offset, length }: Piece): Promise<Prefetched> {
+  /** Asks for one piece after the other; for several with one call where the device is fast. */
+  async #lane(): Promise<void> {
+    this.#freeLanes--;
+    while (this.#waiting.length > 0) {
+      const some = this.#takeTogether();
+      const { fd, offset } = some[0].piece;
+      const last = some[some.length - 1].piece;
+      const length = bytes(last.offset + last.length - offset);
+      const started = performance.now();
+      try {
+        const asked = this.#closed ? undefined : await this.#ask({ fd, offset, length });
+        for (const { piece, resolve } of some) resolve(asked ? this.#partOf(asked, piece) : KEEP);
+      } catch (error) {
+        for (const { reject } of some) reject(error);
+      }
+      const took = performance.now() - started;
+      this.#together = Math.max(1, Math.min(CALL.pieces, Math.floor((some.length * CALL.time) / took)));
+    }
+    this.#freeLanes++;
+  }
+
+  #takeTogether(): Waiting[] {
+    const waiting = this.#waiting;
+    let count = 1;
+    for (; count < Math.min(waiting.length, this.#together); count++) {
+      const [before, next] = [waiting[count - 1].piece, waiting[count].piece];
+      if (next.fd !== before.fd || next.offset !== before.offset + before.length) break;
+    }
+    return waiting.splice(0, count);
+  }
+
+  async #prefetch(piece: Piece): Promise<Prefetched> {
+    return this.#partOf(await this.#ask(piece), piece);
+  }
+
+  #partOf({ uncached, start, kept }: Asked, { offset, length }: Piece): Prefetched {
+    const pages = this.#pagesOf(offset, length);
+    const first = (pages.start - start) / this.#context.pageSize;
+    const here = kept?.subarray(first, first + pages.size / this.#context.pageSize);
+    return {
+      uncached: clipTo(uncached, pages.start, pages.start + pages.size),
+      stuck: here !== undefined && here.reduce((sum, page) => sum + page, 0) * 2 > here.length,
+    };
+  }
+
+  async #ask({ fd, offset, length }: Stretch & { readonly fd: number }): Promise<Asked> {
     const { dropFolios, pageSize, failed } = this.#context;
     const { start, size } = this.#pagesOf(offset, length);
     try {
       const before = await residentPages(fd, start, size);
       const uncached = [...missing(before, start, size, pageSize)];
-      let stuck = false;
+      let kept: Uint8Array | undefined;
       if (dropFolios && before.includes(1)) {
         await syncFileRange(fd, offset, length, SYNC_RANGE.ALL);
         await fadvise(fd, offset, length, FADV.DONTNEED);
-        const after = await residentPages(fd, start, size);
-        stuck = after.reduce((sum, page) => sum + page, 0) * 2 > after.length;
+        kept = await residentPages(fd, start, size);
       }
       await readahead(fd, offset, length, READ_STEP);
-      return { uncached, stuck };
+      return { start, uncached, kept };
     } catch (error) {
       // Only a help: what goes wrong here shows when the stretch is exchanged.
       if (!isSystemFailure(error)) throw error;
       failed(fd, error as SystemError);
-      return KEEP;
+      return { start, uncached: [] };
     }
   }
 
@@ -218,14 +287,12 @@ export class ReadAhead {
   }
 }
 
-/** The mapped stretches of the ranges that are going to move, cut into pieces. */
-function* piecesOf(files: readonly ReadableFile[], blockSize: Bytes): Iterable<Piece> {
+function* piecesOf(files: readonly ReadableFile[]): Iterable<Piece> {
   let position = 0;
-  for (const { fd, plan } of files) {
-    for (const { start, length } of stretches(plan)) {
-      const end = toBytes(start, blockSize) + toBytes(length, blockSize);
-      for (let at: number = toBytes(start, blockSize); at < end; at += PIECE) {
-        const piece = { fd, offset: bytes(at), length: bytes(Math.min(PIECE, end - at)) };
+  for (const { fd, stretches } of files) {
+    for (const { offset, length } of stretches) {
+      for (let at: number = offset; at < offset + length; at += PIECE) {
+        const piece = { fd, offset: bytes(at), length: bytes(Math.min(PIECE, offset + length - at)) };
         yield { ...piece, position, reading: undefined };
         position += piece.length;
       }
@@ -233,24 +300,32 @@ function* piecesOf(files: readonly ReadableFile[], blockSize: Bytes): Iterable<P
   }
 }
 
-function* stretches({ extents, starts, ranges }: FilePlan): Iterable<{ start: Blocks; length: Blocks }> {
+/** What is to be read of files that move by their plans. */
+export const readableOf = (
+  files: readonly { readonly fd: number; readonly plan: FilePlan }[],
+  blockSize: Bytes,
+): ReadableFile[] => files.map(({ fd, plan }) => ({ fd, stretches: stretchesOf(plan, blockSize) }));
+
+/** The mapped stretches of the ranges that a plan moves. */
+export function* stretchesOf({ extents, starts, ranges }: FilePlan, blockSize: Bytes): Iterable<Stretch> {
   const { logical, length } = extents;
+  const stretch = (start: number, count: number): Stretch => ({
+    offset: toBytes(start as Blocks, blockSize),
+    length: toBytes(count as Blocks, blockSize),
+  });
   for (const range of ranges) {
     const { firstFragment, endFragment } = range;
     let first = starts[firstFragment];
     const end = starts[endFragment];
     if (isSolid({ extents, starts }, range)) {
-      yield { start: logical[first] as Blocks, length: range.blocks };
+      yield stretch(logical[first], range.blocks);
       continue;
     }
     for (let i = first + 1; i <= end; i++) {
       const last = i - 1;
       const goesOn = i < end && logical[i] === logical[last] + length[last];
       if (goesOn) continue;
-      yield {
-        start: logical[first] as Blocks,
-        length: (logical[last] + length[last] - logical[first]) as Blocks,
-      };
+      yield stretch(logical[first], logical[last] + length[last] - logical[first]);
       first = i;
     }
   }

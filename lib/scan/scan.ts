@@ -82,6 +82,8 @@ export class Scanner {
   /** Inodes seen, by filesystem. */
   readonly #seen = new Map<string, SparseInodeSet>();
   readonly #swapFiles: Promise<SwapFiles>;
+  /** The file that has been asked for before its scan. */
+  #asked: { readonly target: Target; readonly found: Promise<Inspected[]> } | undefined;
 
   /** @param overlapping whether targets may share files; with one target only hard links need to be remembered */
   constructor(options: ScanOptions, overlapping: boolean) {
@@ -90,6 +92,18 @@ export class Scanner {
     const exclude = options.exclude ?? [];
     this.#excluded = exclude.length === 0 ? undefined : excludeMatcher(exclude);
     this.#swapFiles = readSwapFiles();
+  }
+
+  /**
+   * Asks for a target that is one file, for who makes something else ready before the scan.
+   *
+   * @returns what is to be awaited before the target is closed; it never rejects
+   */
+  async askFor(target: Target): Promise<void> {
+    if (target.kind !== 'file') return;
+    const found = inspectTarget(target);
+    this.#asked = { target, found };
+    await found.catch(() => undefined);
   }
 
   async *scan(target: Target): AsyncGenerator<ScanItem, void, void> {
@@ -105,7 +119,8 @@ export class Scanner {
       return this.#inode(target, path, path.subarray(folder.length), found, swapInodes);
     };
     if (target.kind === 'file') {
-      const [found] = await inspectNames(dirFd, [start], filesystem.blockSize, CONFINED);
+      const [found] = await (this.#asked?.target === target ? this.#asked.found : inspectTarget(target));
+      this.#asked = undefined;
       yield item({ relative: start.toString('latin1'), found });
       return;
     }
@@ -192,6 +207,9 @@ export class Scanner {
     return seen.add(inode);
   }
 }
+
+const inspectTarget = ({ dirFd, start, filesystem }: Target): Promise<Inspected[]> =>
+  inspectNames(dirFd, [start], filesystem.blockSize, CONFINED);
 
 /** What stands for the name of a file that is not known, or not yet. */
 export const nameless = (inode: number): Buffer => Buffer.from(`<inode ${inode}>`);
