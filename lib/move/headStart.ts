@@ -26,28 +26,15 @@ export class HeadStart {
   /** @returns undefined for a file that is small, or may stay in part or as it is, or is a program: nobody can execute it
    *   while it is open for writing */
   static async begin(file: ScannedFile, context: BatchContext): Promise<HeadStart | undefined> {
-    const { budget, measurement, memory } = context;
+    const { budget, measurement } = context;
     const all = allOf(file, context);
     if (all === undefined || !isLarge(all.length, context) || all.length > budget.bytesLeft) return undefined;
     if (file.executable || file.immovable !== undefined || measurement !== undefined) return undefined;
-    let fd: number | undefined;
-    try {
-      fd = await openForMove(file);
-      if (fd === undefined) return undefined;
-      const id = memory && { inode: file.inode, generation: await inodeGeneration(fd) };
-      if (id !== undefined && memory?.refuses({ ...id, fragments: countFragments(file.extents) })) {
-        await closeFd(fd);
-        return undefined;
-      }
-    } catch (error) {
-      // It shows again when the file's turn comes.
-      if (!isSystemFailure(error)) throw error;
-      if (fd !== undefined) await closeFd(fd);
-      return undefined;
-    }
     const near = freeAround(file, context);
+    const fd = await open(file, context);
     // A block here and there: behind all that is read they would come last.
     await near;
+    if (fd === undefined) return undefined;
     const reading = new EarlyReading(readingContext(context));
     // Planning takes all of this process's own thread, so reading is to go on by itself.
     await reading.begin(fd, [all]);
@@ -67,6 +54,22 @@ export class HeadStart {
     const fd = this.takeFd();
     if (fd !== undefined) await closeFd(fd);
   }
+}
+
+/** Opens a file that is going to be moved, as far as can be seen now; whatever is wrong shows again when its turn comes. */
+async function open(file: ScannedFile, { memory }: BatchContext): Promise<number | undefined> {
+  let fd: number | undefined;
+  try {
+    fd = await openForMove(file);
+    if (fd === undefined || memory === undefined) return fd;
+    const { inode, extents } = file;
+    const generation = await inodeGeneration(fd);
+    if (memory.refuses({ inode, generation, fragments: countFragments(extents) }) === undefined) return fd;
+  } catch (error) {
+    if (!isSystemFailure(error)) throw error;
+  }
+  if (fd !== undefined) await closeFd(fd);
+  return undefined;
 }
 
 /** All of a file, where it is certain that all of it is worth moving: it has no holes, and nothing that may stay. */
