@@ -1,7 +1,7 @@
 import { atLeast } from '../ext4/safety.ts';
 import { isSystemFailure, type SystemError } from '../kernel/errors.ts';
 import { closeFd } from '../kernel/handle.ts';
-import { blocks, type Bytes } from '../layout/units.ts';
+import { blocks, toBlocks, type Bytes } from '../layout/units.ts';
 import { DonorStock, LONGEST_UNWRITTEN, spendableBlocks } from '../place/donors.ts';
 import type { FreeMap } from '../place/freeMap.ts';
 import { freeNearby } from '../place/nearby.ts';
@@ -195,20 +195,21 @@ async function lookNearby(
   const large = candidates.find(
     (candidate) => placesOf(candidate) === undefined && isLarge(candidate.planned, context),
   );
-  return large && freeAround(large.file, context);
+  return large && freeAround(large.file, large.planned, context);
 }
 
 /** Whether it takes more than one allocation. */
 export const isLarge = (planned: Bytes, { filesystem: { blockSize } }: BatchContext): boolean =>
   planned > LONGEST_UNWRITTEN * blockSize;
 
-/** What is free where a file lies. */
+/** What is free where a file lies of which so much is going to move. */
 export function freeAround(
   { extents }: ScannedFile,
+  planned: Bytes,
   { dirFd, filesystem: { blockSize, geometry } }: BatchContext,
 ): Promise<FreeMap | undefined> {
   const [around = 0] = extents.physical;
-  return freeNearby(dirFd, blockSize, geometry, around);
+  return freeNearby(dirFd, blockSize, geometry, around, toBlocks(planned, blockSize));
 }
 
 async function* placeAll(

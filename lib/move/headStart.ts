@@ -30,7 +30,7 @@ export class HeadStart {
     const all = allOf(file, context);
     if (all === undefined || !isLarge(all.length, context) || all.length > budget.bytesLeft) return undefined;
     if (file.executable || file.immovable !== undefined || measurement !== undefined) return undefined;
-    const near = freeAround(file, context);
+    const near = freeAround(file, all.length, context);
     const fd = await open(file, context);
     // A block here and there: behind all that is read they would come last.
     await near;

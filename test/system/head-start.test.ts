@@ -42,6 +42,13 @@ const cached = async (l: Lab) => residentPages(await l.open('a'), bytes(0), byte
 
 const count = (pages: Uint8Array) => pages.reduce((sum, page) => sum + page, 0);
 
+/** No more is cached than before, and hardly less: the kernel may have had another use for some of so many pages. */
+async function expectCached(l: Lab, before: Uint8Array): Promise<void> {
+  const now = await cached(l);
+  expect(now.filter((page, i) => page > before[i])).toHaveLength(0);
+  expect(count(now)).toBeGreaterThan(count(before) * 0.9);
+}
+
 /** The file as the scan finds it, and what a batch of it alone is moved with. */
 async function found(l: Lab): Promise<{ file: ScannedFile; context: BatchContext }> {
   const target = await openTarget(Buffer.from(l.path('a')));
@@ -73,7 +80,7 @@ test('a large file that is alone is read before it is planned, and not at all wh
   expect(begun!.reading.hasBegun).toBe(true);
   expect(count(await cached(l))).toBeGreaterThan(count(pages));
   await begun!.end();
-  expect(await cached(l)).toEqual(pages);
+  await expectCached(l, pages);
   await closeFd(fd);
 
   const refusing = (change: Partial<BatchContext>, other: Partial<ScannedFile> = {}) =>
@@ -88,7 +95,7 @@ test('a large file that is alone is read before it is planned, and not at all wh
   expect(await refusing({}, { executable: true })).toBeUndefined();
   expect(await refusing({}, { immovable: 'immutable' })).toBeUndefined();
   expect(await refusing({}, { inode: file.inode + 1 })).toBeUndefined();
-  expect(await cached(l)).toEqual(pages);
+  await expectCached(l, pages);
 });
 
 test.each([
@@ -101,6 +108,6 @@ test.each([
   for await (const event of defragment([l.path('a')])) events.push(event);
   expect(events.at(-1)).toMatchObject({ defragmented: 1, failed: 0 });
   expect(await filefrag(l.path('a'))).toBeLessThanOrEqual(2);
-  expect(await cached(l)).toEqual(pages);
+  await expectCached(l, pages);
   expect(await identify(l.path('a'))).toEqual(identity);
 });

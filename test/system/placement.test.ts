@@ -215,7 +215,7 @@ describe('the ladder', () => {
 
   test('takes a long run nearby before anything is tried on', async () => {
     const { l, full, longestRun } = await useLongRun(11);
-    const near = await freeNearby(full.dirFd, l.blockSize, GEOMETRY, 6 * GROUP);
+    const near = await freeNearby(full.dirFd, l.blockSize, GEOMETRY, 6 * GROUP, blocks(36_000));
     const count = 36_000;
     expect(near!.longestRun).toBeGreaterThan(count);
     const found = await ladder(l, full, count, longestRun, near);
