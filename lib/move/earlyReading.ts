@@ -4,7 +4,7 @@ import { fail, type MovingFile } from './pipeline.ts';
 import { ReadAhead, stretchesOf, type ReadAheadContext, type Stretch } from './readAhead.ts';
 
 /** What {@link EarlyReading} is told besides a file. */
-export type EarlyReadingContext = Omit<ReadAheadContext, 'failed'>;
+type EarlyReadingContext = Omit<ReadAheadContext, 'failed'>;
 
 /**
  * Reading that begins as soon as a file is open, by what the scan found: to ask a file with thousands of extents where
