@@ -1,7 +1,7 @@
 // What others notice while files are moved.
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync } from 'node:fs';
+import { closeSync, fdatasyncSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
@@ -145,6 +145,26 @@ async function writeWhile(path: string, work: () => Promise<unknown>): Promise<W
   }
 }
 
+/** The longest fdatasync(2), in milliseconds, while a file is copied: what the device itself makes others wait. */
+function longestSync(from: string, to: string, size: number): number {
+  const content = Buffer.alloc(8 * MiB);
+  const [source, copy] = [openSync(from, 'r'), openSync(to, 'w')];
+  let longest = 0;
+  try {
+    for (let at = 0; at < size * MiB; at += content.length) {
+      const count = readSync(source, content, 0, content.length, at);
+      writeSync(copy, content, 0, count, at);
+      const started = performance.now();
+      fdatasyncSync(copy);
+      longest = Math.max(longest, performance.now() - started);
+    }
+  } finally {
+    closeSync(source);
+    closeSync(copy);
+  }
+  return longest;
+}
+
 export async function writer(): Promise<void> {
   console.log('a writer of a file that is moved …');
   const size = scaled(1024);
@@ -167,9 +187,12 @@ export async function writer(): Promise<void> {
       const ours = await during('ours', (path) => defrag('--max-latency', '100', '--pressure', '100', path));
       // It gives up on a file when a part of it is busy.
       const theirs = await during('theirs', (path) => e4defrag(path).catch(() => undefined));
+      await cool(lab);
+      const device = longestSync(lab.path('theirs'), lab.path('copy'), size);
       return {
         alone: alone.longest,
         aloneWrites: alone.count,
+        device,
         ours: ours.longest,
         oursWrites: ours.count,
         oursMoved: ours.moved,
@@ -182,6 +205,7 @@ export async function writer(): Promise<void> {
     atMost(150, 'writer, longest stall with us', measured.ours, 'ms');
     atLeast(0.9, 'writer, moved by us meanwhile, of the file', measured.oursMoved, '');
     inform('writer, longest stall alone', measured.alone, 'ms');
+    inform('writer, longest fdatasync of copying', measured.device, 'ms');
     inform('writer, longest stall with e4defrag', measured.theirs, 'ms');
     inform('writer, moved by e4defrag meanwhile, of the file', measured.theirsMoved, '');
   } finally {
